@@ -1,0 +1,52 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Every target first brings its environment up to date (tools/setup; some hundredths of a second when it is).
+# The tools find their checkout themselves, so `make -C FOLDER` and `make -f FOLDER/Makefile` both work.
+TOOLS := $(dir $(lastword $(MAKEFILE_LIST)))tools
+CHECK := $(TOOLS)/setup dev && $(TOOLS)/../.venv/bin/python $(TOOLS)/check
+.DEFAULT_GOAL := help
+# The parts of a run are shared out by tools/check; `make -j` must not start two runs at once.
+.NOTPARALLEL:
+.PHONY: help demo test check tests setup sanity unit units units-2.17 integration molecule lint types docs build bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9. -]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	  while IFS='|' read -r target about; do printf '  make %-13s %s\n' "$$target" "$$about"; done
+
+demo: ## image two groups of nodes with two images, on the embedded testbed
+	@$(TOOLS)/demo
+test: ## everything: all checks and all tests
+	@$(CHECK)
+check: ## linters, types, documentation, the collection's tarball
+	@$(CHECK) check
+tests: ## all tests, without the checks
+	@$(CHECK) tests
+
+unit: ## tests of the testbed
+	@$(CHECK) unit
+units: ## unit tests of the collection
+	@$(CHECK) units
+units-2.17: ## the same on the oldest ansible-core supported
+	@$(CHECK) units-2.17
+sanity: ## ansible-test sanity
+	@$(CHECK) sanity
+integration: ## the collection against the embedded testbed
+	@$(CHECK) integration
+molecule: ## the demo's playbook as a molecule scenario
+	@$(CHECK) molecule
+lint: ## ruff, ansible-lint, shellcheck, REUSE, changelog
+	@$(CHECK) lint
+types: ## mypy
+	@$(CHECK) types
+docs: ## documentation of plugins and roles
+	@$(CHECK) docs
+
+build: ## build the collection's tarball into .work/
+	@$(TOOLS)/build
+bench: ## measure; no part of the tests
+	@$(TOOLS)/bench
+setup: ## what every other target does first
+	@$(TOOLS)/setup dev
+clean: ## remove all that was made here (a running testbed is taken down first)
+	@$(TOOLS)/clean
