@@ -1,0 +1,62 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Plan a run; see the module of the same name for its documentation."""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+import uuid
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.orbit.imaging.plugins.plugin_utils import plan, settings
+from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
+
+_WANTED = (*plan.SSH_VARIABLES, "orbit_chosen")
+
+
+class ActionModule(ActionBase):
+    """Collects what the inventory says of the hosts and hands it to the planner."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Return ``record``, the run before its first step."""
+        result = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        _unused, arguments = self.validate_argument_spec(
+            argument_spec={
+                "hosts": {"type": "list", "elements": "str", "required": True},
+                "image": {"type": "str"},
+                "nodes": {"type": "str"},
+                "limited": {"type": "bool", "default": False},
+                "need_image": {"type": "bool", "default": True},
+                "run_dir": {"type": "path", "default": settings.options()["orbit_run_dir"]["default"]},
+            }
+        )
+        names = (*settings.options(), *_WANTED)
+        hosts = []
+        for name in arguments["hosts"]:
+            host_vars = variables["hostvars"][name]
+            values = {key: plain(host_vars[key]) for key in names if key in host_vars}
+            hosts.append(plan.Host(str(name), plain(host_vars.get("group_names", [])), values))
+        try:
+            made = plan.make(
+                hosts,
+                image=plain(arguments["image"]),
+                nodes=plain(arguments["nodes"]),
+                limited=arguments["limited"],
+                need_image=arguments["need_image"],
+            )
+        except plan.PlanError as error:
+            raise AnsibleActionFail(str(error)) from error
+        run_id = f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        folder = os.path.join(os.path.expanduser(plain(arguments["run_dir"])), run_id)
+        result["record"] = {"id": run_id, "dir": folder, "started_at": time.time(), "at": time.time(), **made}
+        result["changed"] = False
+        return result

@@ -1,0 +1,48 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Conclude a run and say what became of it; see the module of the same name for its documentation."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.orbit.imaging.plugins.plugin_utils import record as records, report
+from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
+
+
+class ActionModule(ActionBase):
+    """Prints the table and writes the result file."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Return the concluded ``record`` and the ``path`` of the result file."""
+        result = super().run(tmp, task_vars)
+        _unused, arguments = self.validate_argument_spec(
+            argument_spec={
+                "record": {"type": "dict", "required": True},
+                "last_step": {"type": "str", "default": "proof"},
+            }
+        )
+        record = plain(arguments["record"])
+        display = Display()
+        if self._task.check_mode:
+            for line in report.forecast(record):
+                display.display(line)
+            result.update(changed=False, record=record)
+            return result
+        concluded = records.conclude(record, arguments["last_step"])
+        concluded["at"] = time.time()
+        path = report.write(concluded)
+        for line in report.lines(concluded):
+            display.display(line, color=None if concluded["passed"] else "red")
+        display.display(f"Record of the run: {path}")
+        result.update(changed=False, record=concluded, path=path)
+        return result

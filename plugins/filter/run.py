@@ -1,0 +1,37 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filters that carry the record of a run from one step of the role to the next."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible_collections.orbit.imaging.plugins.plugin_utils import plan, record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
+
+
+def batches(record: t.Any, service: str, everybody: bool = False) -> list[dict[str, t.Any]]:
+    """Return what to ask ``service`` for the nodes that are still in the race, or for ``everybody``."""
+    run = plain(record)
+    nodes = list(run["nodes"].values()) if everybody else records.going(run)
+    return plan.batches(nodes, service)
+
+
+def judge(record: t.Any, step: str, result: t.Any) -> dict[str, t.Any]:
+    """Return the record after ``step``; ``result`` is what the step's task registered."""
+    run, said = plain(record), plain(result)
+    if step == "serve":
+        return records.judge_streams(run, said["results"], time.time())
+    if "reports" in said:
+        return records.judge_crew(run, step, said["reports"], time.time())
+    return records.judge_nodes(run, step, said["results"], time.time())
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """Return the filters by name."""
+        return {"batches": batches, "judge": judge}

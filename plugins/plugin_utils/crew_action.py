@@ -1,0 +1,56 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the actions that look after all nodes of a run have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import typing as t
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.orbit.imaging.plugins.plugin_utils import record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils.crew import Crew, Report
+from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
+from ansible_collections.orbit.imaging.plugins.plugin_utils.voice import Voice
+
+
+class CrewAction(ActionBase):
+    """Runs one piece of work on all nodes that are still in the race, and returns their reports."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def work(self, crew: Crew) -> t.Coroutine[t.Any, t.Any, dict[str, Report]]:
+        """Return what is to be done with ``crew``."""
+        raise NotImplementedError
+
+    def predict(self, node: t.Mapping[str, t.Any]) -> str:
+        """Say in one sentence what would be done with ``node``."""
+        raise NotImplementedError
+
+    def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Return ``reports`` (node name to what was seen) and ``msg``."""
+        result = super().run(tmp, task_vars)
+        _unused, arguments = self.validate_argument_spec(
+            argument_spec={"record": {"type": "dict", "required": True}}
+        )
+        record = plain(arguments["record"])
+        nodes = records.going(record)
+        if self._task.check_mode:
+            result.update(changed=bool(nodes), reports={}, predicted=[self.predict(node) for node in nodes])
+            return result
+        voice = Voice(record["groups"], Display().display)
+        interval = min((node["settings"]["orbit_voice"] for node in nodes), default=5.0)
+        crew = Crew(
+            record, nodes, voice, known_hosts=os.path.join(record["dir"], "known_hosts"), interval=interval
+        )
+        reports = asyncio.run(self.work(crew))
+        failed = sorted(name for name, report in reports.items() if report.get("cause"))
+        result.update(changed=bool(nodes), reports=reports, failed_nodes=failed)
+        result["msg"] = f"{len(reports) - len(failed)} of {len(reports)} nodes"
+        return result

@@ -1,0 +1,26 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Turn values that come out of templates into plain Python data."""
+
+from __future__ import annotations
+
+import typing as t
+
+
+def plain(value: t.Any) -> t.Any:
+    """Return ``value`` as built-in containers and scalars.
+
+    What Ansible hands to plugins are lazy or tagged containers; a record that is kept, changed and
+    written to a file must not depend on them.
+    """
+    if isinstance(value, t.Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(item) for item in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value

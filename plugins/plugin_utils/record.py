@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The record of a run: what became of each node in each step, and what that makes of the run."""
+
+from __future__ import annotations
+
+import copy
+import typing as t
+
+from ansible_collections.orbit.imaging.plugins.module_utils import outcome as outcomes
+
+# The cause a node ends with when a step that asks a service fails for it.
+_CAUSE_OF_STEP = {"link": "link_failed", "serve": "serve_failed", "unlink": "link_failed", "reset": "power_failed", "boot": "power_failed"}
+
+_POWER_STEPS = ("reset", "boot")
+
+
+def going(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+    """Return the nodes of the run that have not failed so far, in the order of the plan."""
+    return [node for node in record["nodes"].values() if node["outcome"] in (None, outcomes.IMAGED)]
+
+
+def fail(node: dict[str, t.Any], cause: str, evidence: str) -> None:
+    """End ``node`` with a named cause; the first cause stays, what follows from it is no news."""
+    if cause not in outcomes.OUTCOMES:
+        raise ValueError(f"{cause!r} is not a named cause")
+    if node["outcome"] in (None, outcomes.IMAGED):
+        node["outcome"] = cause
+        node["evidence"] = evidence
+
+
+def judge_nodes(
+    record: t.Mapping[str, t.Any], step: str, results: t.Sequence[t.Mapping[str, t.Any]], now: float
+) -> dict[str, t.Any]:
+    """Take over what a module said of each node.
+
+    ``results`` are the module's results, one for each batch (``item``). A node that the module did not
+    name at all has failed too: success is what was observed, not what was not denied.
+    """
+    changed = copy.deepcopy(dict(record))
+    for result in results:
+        said = {entry.get("name"): entry for entry in result.get("nodes") or []}
+        for asked in result["item"]["nodes"]:
+            node = changed["nodes"][asked["name"]]
+            entry = said.get(asked["name"])
+            if entry is not None and entry.get("ok"):
+                node["steps"][step] = {"at": now}
+                if step in _POWER_STEPS:
+                    # A system that booted before the step began is the old one; patience counts from its end.
+                    node["power"] = {"before": record["at"], "after": now}
+                continue
+            reason = (entry or {}).get("msg") or result.get("msg") or "the service did not answer for this node"
+            fail(node, _CAUSE_OF_STEP[step], str(reason))
+    changed["at"] = now
+    return changed
+
+
+def judge_streams(
+    record: t.Mapping[str, t.Any], results: t.Sequence[t.Mapping[str, t.Any]], now: float
+) -> dict[str, t.Any]:
+    """Give each node the address and port of its image's stream, or the reason why there is none."""
+    changed = copy.deepcopy(dict(record))
+    changed.setdefault("streams", [])
+    for result in results:
+        item = result["item"]
+        said = {entry.get("image"): entry for entry in result.get("streams") or []}
+        for image in item["images"]:
+            entry = said.get(image) or {}
+            served = bool(entry.get("ok"))
+            if served:
+                changed["streams"].append(
+                    {
+                        "image": image,
+                        "address": entry.get("address"),
+                        "port": entry.get("port"),
+                        **{key: item[key] for key in ("url", "dialect", "domain", "user", "timeout")},
+                    }
+                )
+            for asked in item["nodes"]:
+                node = changed["nodes"][asked["name"]]
+                if node["image"] != image:
+                    continue
+                if served:
+                    node["stream"] = {"address": entry.get("address"), "port": entry.get("port")}
+                    node["steps"]["serve"] = {"at": now}
+                else:
+                    reason = entry.get("msg") or result.get("msg") or "the service gave no address"
+                    fail(node, _CAUSE_OF_STEP["serve"], str(reason))
+    changed["at"] = now
+    return changed
+
+
+def judge_crew(
+    record: t.Mapping[str, t.Any], step: str, reports: t.Mapping[str, t.Mapping[str, t.Any]], now: float
+) -> dict[str, t.Any]:
+    """Take over what was seen on the nodes themselves.
+
+    A report has ``cause`` (or none), ``evidence`` and whatever else the step measured. In the step
+    ``boot`` a node can only lose what it had; in ``client`` it can only win the right to go on.
+    """
+    changed = copy.deepcopy(dict(record))
+    for name, report in reports.items():
+        node = changed["nodes"][name]
+        node["steps"][step] = {k: v for k, v in report.items() if k not in ("cause", "evidence")}
+        if report.get("cause"):
+            fail(node, report["cause"], report.get("evidence", ""))
+    changed["at"] = now
+    return changed
+
+
+def conclude(record: t.Mapping[str, t.Any], last_step: str) -> dict[str, t.Any]:
+    """Give every node its final outcome and every group its verdict.
+
+    A node is imaged only when ``last_step`` was observed on it; one without a cause that never got
+    there was interrupted.
+    """
+    changed = copy.deepcopy(dict(record))
+    for node in changed["nodes"].values():
+        if node["outcome"] is None:
+            if last_step in node["steps"]:
+                node["outcome"] = outcomes.IMAGED
+            else:
+                fail(node, "interrupted", f"the run ended before the step {last_step} was seen on this node")
+    for group in changed["groups"]:
+        imaged = [n for n in group["nodes"] if changed["nodes"][n]["outcome"] == outcomes.IMAGED]
+        group["imaged"] = len(imaged)
+        group["passed"] = len(imaged) == len(group["nodes"])
+    changed["passed"] = all(group["passed"] for group in changed["groups"])
+    return changed

@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Raw SSH to a node: the command line, and a session of lines in both directions.
+
+The collection runs the ``ssh`` program itself instead of going through the connection of the task,
+for two reasons. A node that does not answer is then a fact about the node, never an *unreachable*
+host, which Ansible takes out of the play together with its clean-up. And one process can look after all
+nodes of a run, whatever ``forks`` is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import typing as t
+
+# A node that loses its power does not say good-bye: without keep-alives a session to it never ends.
+_KEEP_ALIVE = {"ServerAliveInterval": "5", "ServerAliveCountMax": "3", "ConnectTimeout": "5"}
+
+# A session must never share a connection from before a reset, nor ask a question that nobody answers. The
+# key exchange named first costs the client a sixth of OpenSSH's default one.
+_ALONE = {
+    "BatchMode": "yes",
+    "ControlMaster": "no",
+    "ControlPath": "none",
+    "GSSAPIAuthentication": "no",
+    "KexAlgorithms": "^curve25519-sha256",
+    "LogLevel": "ERROR",
+}
+
+
+def command(node: t.Mapping[str, t.Any], known_hosts: str, remote: str) -> list[str]:
+    """Return the argument list of one ``ssh`` call.
+
+    ``remote`` must be a constant text: whatever differs from node to node goes through the session's
+    input. Host keys are remembered in ``known_hosts``, a file for one boot of one node: a memory image and
+    the system on the disk have different keys at the same address, so a lasting file would only hold contradictions.
+    """
+    ssh = node["ssh"]
+    options = {
+        **_KEEP_ALIVE,
+        **_ALONE,
+        "StrictHostKeyChecking": "accept-new",
+        "UserKnownHostsFile": known_hosts,
+        "GlobalKnownHostsFile": "/dev/null",
+    }
+    arguments = [ssh.get("ansible_ssh_executable") or "ssh", "-T"]
+    # Options given by the user stand first: ssh keeps the first value it sees.
+    for name in ("ansible_ssh_common_args", "ansible_ssh_extra_args"):
+        arguments += shlex.split(ssh.get(name) or "")
+    for name, value in options.items():
+        arguments += ["-o", f"{name}={value}"]
+    if ssh.get("ansible_port"):
+        arguments += ["-p", str(ssh["ansible_port"])]
+    if ssh.get("ansible_ssh_private_key_file"):
+        key = os.path.expanduser(str(ssh["ansible_ssh_private_key_file"]))
+        arguments += ["-i", key, "-o", "IdentitiesOnly=yes"]
+    arguments += ["-l", ssh.get("ansible_user") or "root", "--", str(ssh.get("ansible_host") or node["control_ip"])]
+    return [*arguments, remote]
+
+
+class Session:
+    """One running ``ssh`` with line-wise input and output; use it as an asynchronous context manager."""
+
+    def __init__(self, arguments: t.Sequence[str]) -> None:
+        self._arguments = arguments
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Session:
+        # Its own session and process group: ssh must not read the controller's terminal, and is ended as a whole.
+        self._process = await asyncio.create_subprocess_exec(
+            *self._arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            limit=1 << 20,
+        )
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        process = self._process
+        assert process is not None
+        if process.returncode is None:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        await process.wait()
+
+    async def send(self, *lines: str) -> None:
+        """Write lines; a session that is gone is noticed by :meth:`lines`, not here."""
+        assert self._process is not None and self._process.stdin is not None
+        for line in lines:
+            if "\n" in line:
+                raise ValueError(f"a line must not hold a line break: {line!r}")
+        try:
+            self._process.stdin.write("".join(f"{line}\n" for line in lines).encode())
+            await self._process.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    async def line(self) -> str | None:
+        """Return the next line of output without its end, or ``None`` when the session is over."""
+        assert self._process is not None and self._process.stdout is not None
+        try:
+            raw = await self._process.stdout.readline()
+        except ValueError:  # a line beyond the limit: nothing we asked for looks like that
+            return ""
+        return raw.decode("utf-8", "replace").rstrip("\r\n") if raw else None
+
+    async def end(self) -> tuple[int, str]:
+        """Wait for the end; return the exit status of ssh (255: the connection) and its last words."""
+        assert self._process is not None and self._process.stderr is not None
+        words = (await self._process.stderr.read()).decode("utf-8", "replace").strip()
+        return await self._process.wait(), words.splitlines()[-1] if words else ""
