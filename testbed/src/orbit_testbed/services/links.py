@@ -1,0 +1,181 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PXE links: real symbolic links that pxelinux finds by TFTP, and how long they live."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+log = logging.getLogger(__name__)
+
+
+class LifeTimes(Protocol):
+    """Decides when links go. Links are named by the hex of the control IP; times are seconds of the epoch."""
+
+    def linked(self, names: Sequence[str], now: float, strict: bool) -> None:
+        """Note that a call has set these links."""
+
+    def unlinked(self, names: Iterable[str]) -> None:
+        """Note that a call has cleared these links."""
+
+    def due(self, now: float, exists: Callable[[str], bool]) -> list[str]:
+        """Return the links that have to go now, and forget them."""
+
+    def next_time(self) -> float | None:
+        """Return when to ask again, None for never."""
+
+    def deadline(self, name: str) -> float | None:
+        """Return when a link goes, as far as that is known."""
+
+
+class PerLinkLife:
+    """One deadline per link, renewed by every set and dropped by clear. A life of 0 is endless."""
+
+    def __init__(self, lifetime: float, deadlines: Mapping[str, float] | None = None) -> None:
+        self._lifetime = lifetime
+        self._deadlines = dict(deadlines or {})
+
+    def linked(self, names: Sequence[str], now: float, strict: bool) -> None:
+        if self._lifetime:
+            for name in names:
+                self._deadlines[name] = now + self._lifetime
+
+    def unlinked(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._deadlines.pop(name, None)
+
+    def due(self, now: float, exists: Callable[[str], bool]) -> list[str]:
+        names = [name for name, deadline in self._deadlines.items() if deadline <= now]
+        self.unlinked(names)
+        return names
+
+    def next_time(self) -> float | None:
+        return min(self._deadlines.values(), default=None)
+
+    def deadline(self, name: str) -> float | None:
+        return self._deadlines.get(name)
+
+
+class HistoricLife:
+    """The counters and timers of OMF 4.4 to 5.4, with their leaks.
+
+    Each set raises a counter per link and starts one timer for the whole call, keyed by the wall-clock
+    second: a second call within that second replaces the first one's timer. A timer lowers the counters and
+    removes the links that reach zero; up to 5.3 (``strict``) it stops at the first link that is already gone.
+    Clearing does not touch the counters.
+    """
+
+    def __init__(self, lifetime: float) -> None:
+        self._lifetime = lifetime
+        self._counters: dict[str, int] = {}
+        self._timers: dict[int, tuple[float, tuple[str, ...], bool]] = {}
+
+    def linked(self, names: Sequence[str], now: float, strict: bool) -> None:
+        self.half_linked(names)
+        self._timers[int(now)] = (now + self._lifetime, tuple(names), strict)
+
+    def half_linked(self, names: Sequence[str]) -> None:
+        """Note links of a call that failed later on: counted, but without a timer."""
+        for name in names:
+            self._counters[name] = self._counters.get(name, 0) + 1
+
+    def unlinked(self, names: Iterable[str]) -> None:
+        pass
+
+    def due(self, now: float, exists: Callable[[str], bool]) -> list[str]:
+        gone: list[str] = []
+        for second in [second for second, timer in self._timers.items() if timer[0] <= now]:
+            _, names, strict = self._timers.pop(second)
+            for name in names:
+                count = self._counters.get(name, 0)
+                if count > 1:
+                    self._counters[name] = count - 1
+                    continue
+                if strict and not exists(name):
+                    break
+                self._counters.pop(name, None)
+                gone.append(name)
+        return gone
+
+    def next_time(self) -> float | None:
+        return min((timer[0] for timer in self._timers.values()), default=None)
+
+    def deadline(self, name: str) -> float | None:
+        return None
+
+
+class LinkTable:
+    """The links in one ``pxelinux.cfg`` folder, for the nodes of one domain."""
+
+    def __init__(self, directory: Path, known: Iterable[str], life: LifeTimes) -> None:
+        self._directory = directory
+        self._known = frozenset(known)
+        self.life = life
+
+    def target_exists(self, image: str) -> bool:
+        """Return whether the folder holds a memory image's configuration of that name."""
+        return (self._directory / image).is_file()
+
+    def dangles(self, name: str) -> bool:
+        """Return whether a link leads nowhere."""
+        path = self._directory / name
+        return path.is_symlink() and not path.exists()
+
+    def set(self, name: str, image: str) -> None:
+        """Point a link at an image; at no moment is there no link or a half-made one."""
+        path = self._directory / name
+        temporary = self._directory / f".{name}.new"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(f"./{image}")
+        os.replace(temporary, path)
+
+    def clear(self, name: str) -> None:
+        """Remove a link; it need not exist. Only links are removed, never files."""
+        path = self._directory / name
+        if path.is_symlink():
+            path.unlink(missing_ok=True)
+
+    def get(self, name: str) -> str | None:
+        """Return the image that a link points at."""
+        try:
+            target = os.readlink(self._directory / name)
+        except OSError:
+            return None
+        return target.removeprefix("./")
+
+    def all(self) -> dict[str, str]:
+        """Return the links of the domain's nodes that exist on disk, with their images."""
+        found = {}
+        for name in sorted(self._known):
+            image = self.get(name)
+            if image is not None:
+                found[name] = image
+        return found
+
+    def expire(self, now: float) -> list[str]:
+        """Remove the links whose time is over and return their names."""
+        gone = self.life.due(now, lambda name: self.get(name) is not None)
+        for name in gone:
+            log.info("link %s has reached the end of its life", name)
+            self.clear(name)
+        return gone
+
+    def export(self) -> dict[str, Any]:
+        """Return the links as they go into the state file."""
+        return {
+            name: {"image": image, "deadline": self.life.deadline(name)} for name, image in self.all().items()
+        }
+
+
+def restored_life(saved: Mapping[str, Any], lifetime: float) -> PerLinkLife:
+    """Return the deadlines of a former run's state document."""
+    deadlines = {
+        name: float(link["deadline"])
+        for name, link in saved.items()
+        if isinstance(link, dict) and isinstance(link.get("deadline"), int | float)
+    }
+    return PerLinkLife(lifetime, deadlines)

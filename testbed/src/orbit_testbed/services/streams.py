@@ -1,0 +1,366 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Streams: one multicast server per image, shared by all who ask for it.
+
+A stream is started once however many ask at the same moment, counts its users, has a group address and a
+port of its own, and survives a restart of the services: its process is found again by number and start time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .config import ServicesConfig
+from .process import is_running, start_time, terminate, wait_gone
+
+#: Step between group addresses: odd, so that all of a /16 are used before one comes again.
+_STRIDE = 4099
+#: How many ports above the base are tried.
+_PORTS = 500
+#: Prolongation of a stream that still sends when its time is over, in seconds.
+_GRACE = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class StreamError(Exception):
+    """The stream's server could not be started; the text says what its process did or said."""
+
+
+class TooManyStreams(StreamError):
+    """As many servers as are allowed run already."""
+
+
+@dataclass
+class Stream:
+    """A multicast server that runs."""
+
+    image: str
+    group: str
+    port: int
+    pid: int
+    started: int
+    users: int
+    deadline: float
+    stats_file: str
+    log_file: str
+
+    @property
+    def address(self) -> str:
+        """Group and port as clients are told."""
+        return f"{self.group}:{self.port}"
+
+    def running(self) -> bool:
+        """Return whether the process is still there."""
+        return is_running(self.pid, self.started)
+
+    def stats(self) -> dict[str, Any] | None:
+        """Return what the server last wrote about itself, None when there is nothing yet."""
+        try:
+            found = json.loads(Path(self.stats_file).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+
+class StreamTable:
+    """All streams. ``changed`` is called after every change, to save the table.
+
+    Runs in one event loop; every decision about addresses and counts is made between two awaits.
+    """
+
+    def __init__(self, config: ServicesConfig, changed: Callable[[], None]) -> None:
+        self._config = config
+        self._changed = changed
+        self._streams: dict[str, Stream] = {}
+        self._starting: dict[str, asyncio.Task[Stream]] = {}
+        self._reserved: set[int] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._counter = 0
+        self._closing = False
+        #: group address of the stream started last, which the historic status calls the address of all
+        self.last_group = config.group_base
+
+    # -- asking --------------------------------------------------------------------------------------------
+
+    def running(self) -> list[Stream]:
+        """Return the streams whose server is alive, in the order of their start."""
+        return [stream for stream in self._streams.values() if stream.running()]
+
+    def find(self, image: str) -> Stream | None:
+        """Return the stream of an image."""
+        stream = self._streams.get(image)
+        return stream if stream is not None and stream.running() else None
+
+    # -- using ---------------------------------------------------------------------------------------------
+
+    async def use(self, image: str, path: Path) -> Stream:
+        """Return the stream of an image, started when there is none, with one more user.
+
+        Raises :class:`TooManyStreams` or :class:`StreamError`; nothing is counted then.
+        """
+        stream = self.find(image)
+        if stream is None:
+            starting = self._starting.get(image)
+            if starting is None:
+                starting = self._spawn(self._start(image, path))
+                self._starting[image] = starting
+                starting.add_done_callback(lambda _: self._starting.pop(image, None))
+            # The first asker may give up (its connection dies); the others still wait for the stream.
+            stream = await asyncio.shield(starting)
+        self.count(stream)
+        return stream
+
+    def count(self, stream: Stream) -> None:
+        """Add a user and renew the stream's time."""
+        stream.users += 1
+        stream.deadline = time.time() + self._config.stream_timeout
+        self._changed()
+
+    async def release(self, image: str, everybody: bool = False) -> Stream | None:
+        """Take one user off a stream (or all) and end it with the last; return it when it was ended."""
+        stream = self.find(image)
+        if stream is None:
+            return None
+        stream.users = 0 if everybody else stream.users - 1
+        if stream.users > 0:
+            self._changed()
+            return None
+        await self._end(stream)
+        return stream
+
+    # -- life of the table ---------------------------------------------------------------------------------
+
+    def restore(self, document: Mapping[str, Any]) -> None:
+        """Take over the streams of a former run that still run."""
+        self._counter = int(document.get("counter", 0))
+        for saved in document.get("running", ()):
+            try:
+                stream = Stream(**saved)
+            except TypeError:
+                log.error("a stream in the state file is not understood: %r", saved)
+                continue
+            if stream.running() and _serves(stream):
+                log.info("stream of %s at %s goes on (pid %d)", stream.image, stream.address, stream.pid)
+                self._adopt(stream)
+            else:
+                log.warning("stream of %s at %s is gone (pid %d)", stream.image, stream.address, stream.pid)
+
+    def export(self) -> dict[str, Any]:
+        """Return the table as it goes into the state file."""
+        return {
+            "counter": self._counter,
+            "running": [vars(stream).copy() for stream in self._streams.values()],
+        }
+
+    async def close(self, keep_streams: bool) -> None:
+        """Stop supervising, and end all servers unless they are to go on for the next run."""
+        self._closing = True
+        if self._starting:
+            await asyncio.wait(list(self._starting.values()))
+        if not keep_streams:
+            await asyncio.gather(*(self._end(stream) for stream in list(self._streams.values())))
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- starting and ending -------------------------------------------------------------------------------
+
+    async def _start(self, image: str, path: Path) -> Stream:
+        if self._closing:
+            raise StreamError("the service is going down")
+        if len(self.running()) + len(self._starting) > self._config.max_daemons:
+            raise TooManyStreams("Max. number of daemons reached. Shutdown others and try again")
+        group = self._next_group()
+        port = self._free_port()
+        if not self._config.faithful:
+            self._reserved.add(port)
+        try:
+            stream = await self._launch(image, path, group, port)
+        finally:
+            self._reserved.discard(port)
+        self._adopt(stream)
+        self._changed()
+        log.info("stream of %s at %s (pid %d)", image, stream.address, stream.pid)
+        return stream
+
+    async def _launch(self, image: str, path: Path, group: str, port: int) -> Stream:
+        config = self._config
+        config.log_dir.mkdir(parents=True, exist_ok=True)
+        stem = f"frisbeed-{group}-{port}"
+        stats, output = config.log_dir / f"{stem}.json", config.log_dir / f"{stem}.log"
+        stats.unlink(missing_ok=True)
+        reading, writing = os.pipe()
+        command = [
+            *config.frisbeed, "-i", config.interface, "-m", group, "-p", str(port),
+            "-W", str(config.bandwidth),
+            *(() if config.gather is None else ("--gather", str(config.gather))),
+            "--stats", str(stats), *(() if config.faithful else ("--ready-fd", str(writing))), str(path),
+        ]
+        try:
+            with output.open("wb") as sink:
+                process = await asyncio.create_subprocess_exec(
+                    *command, stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=sink,
+                    pass_fds=(writing,), start_new_session=True,
+                )
+        except OSError as error:
+            os.close(reading)
+            raise StreamError(f"{config.frisbeed[0]}: {error.strerror}") from error
+        finally:
+            os.close(writing)
+        started = start_time(process.pid) or 0
+        # Reaps the child whenever it ends; supervision goes by process number like that of adopted ones.
+        self._spawn(process.wait())
+        try:
+            if config.faithful:
+                os.close(reading)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(process.wait()), config.faithful_wait)
+                ready = process.returncode is None
+            else:
+                ready = await _ready(reading, f"{group}:{port}", config.start_timeout)
+        except BaseException:
+            await terminate(process.pid, started, config.stop_timeout)
+            raise
+        if not ready or process.returncode is not None:
+            await terminate(process.pid, started, config.stop_timeout)
+            raise StreamError(f"Starting daemon '{image}' with '{' '.join(command)}' failed: {_tail(output)}")
+        return Stream(
+            image, group, port, process.pid, started, users=0,
+            deadline=time.time() + config.stream_timeout, stats_file=str(stats), log_file=str(output),
+        )
+
+    async def _end(self, stream: Stream) -> None:
+        if self._streams.get(stream.image) is stream:
+            del self._streams[stream.image]
+        self._reserved.add(stream.port)
+        try:
+            await terminate(stream.pid, stream.started, self._config.stop_timeout)
+        finally:
+            self._reserved.discard(stream.port)
+        Path(stream.stats_file).unlink(missing_ok=True)
+        log.info("stream of %s at %s ended", stream.image, stream.address)
+        self._changed()
+
+    # -- supervision ---------------------------------------------------------------------------------------
+
+    def _adopt(self, stream: Stream) -> None:
+        self._streams[stream.image] = stream
+        self.last_group = stream.group
+        self._spawn(self._watch(stream))
+        self._spawn(self._limit(stream))
+
+    async def _watch(self, stream: Stream) -> None:
+        await wait_gone(stream.pid, stream.started)
+        if self._streams.get(stream.image) is stream:
+            del self._streams[stream.image]
+            log.warning("server of %s at %s has ended by itself: %s", stream.image, stream.address,
+                        _tail(Path(stream.log_file)))
+            self._changed()
+
+    async def _limit(self, stream: Stream) -> None:
+        """End the stream when nobody has asked for it in its time, but not while it still sends."""
+        before = stream.stats()
+        while self._streams.get(stream.image) is stream:
+            left = stream.deadline - time.time()
+            if left > 0:
+                await asyncio.sleep(min(left, _GRACE))
+                continue
+            now = stream.stats()
+            if not self._config.faithful and now is not None and _sent(now) > _sent(before):
+                before = now
+                stream.deadline = time.time() + min(_GRACE, self._config.stream_timeout)
+                continue
+            log.warning("stream of %s at %s has reached its time limit", stream.image, stream.address)
+            await self._end(stream)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # -- addresses -----------------------------------------------------------------------------------------
+
+    def _next_group(self) -> str:
+        """Return an address of the group range that no stream uses and that was not used lately.
+
+        All lie in one /16, so they differ in the low 23 bits, which is what Ethernet filters see.
+        """
+        base = int(ipaddress.IPv4Address(self._config.group_base))
+        if self._config.faithful:
+            return str(ipaddress.IPv4Address(base + 1))
+        used = {stream.group for stream in self._streams.values()}
+        while True:
+            self._counter += 1
+            low = self._counter * _STRIDE % 0x10000
+            group = str(ipaddress.IPv4Address(base + low))
+            if low and group not in used:
+                return group
+
+    def _free_port(self) -> int:
+        taken = {stream.port for stream in self._streams.values()} | self._reserved
+        for port in range(self._config.port_base, self._config.port_base + _PORTS):
+            if port not in taken and _bindable(port):
+                return port
+        raise StreamError(f"no free UDP port in {_PORTS} ports from {self._config.port_base} on")
+
+
+def _bindable(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+        return True
+
+
+async def _ready(reading: int, expected: str, patience: float) -> bool:
+    """Wait for the server's line ``address:port``; end of file means that it died, silence that it hangs."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", buffering=0)
+    )
+    try:
+        line = await asyncio.wait_for(reader.readline(), patience)
+    except TimeoutError:
+        return False
+    finally:
+        transport.close()
+    return line.decode("ascii", "replace").strip() == expected
+
+
+def _serves(stream: Stream) -> bool:
+    """Return whether the process has the stream's address on its command line."""
+    try:
+        words = Path(f"/proc/{stream.pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return stream.group.encode() in words and str(stream.port).encode() in words
+
+
+def _sent(stats: Mapping[str, Any] | None) -> int:
+    """Return how much a server has sent, in whatever it counts."""
+    found = (stats or {}).get("blocks_sent", 0)
+    return found if isinstance(found, int) else 0
+
+
+def _tail(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "no output"
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip()[:300] if lines else "no output"
