@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When the server may send.
+
+A token bucket in units of blocks: it fills at the rate asked for and holds what the rate gives in 2 ms,
+plus one block. So the stream keeps its rate although a sleep may end late, and never makes up for more
+than 2 ms at once: a longer delay, or an idle time, is forgotten. Time is absolute; small errors do
+not add up.
+
+``-W`` counts bytes as the cable does: a BLOCK is 1114 (1024 of data, 24 of frisbee, 28 of IPv4 and UDP, 38 of
+Ethernet with preamble and gap). The programs in the field reckon with a wrong size and round to whole
+blocks per millisecond, a 64-bit 2004 server by more than half.
+"""
+
+from __future__ import annotations
+
+from orbit_testbed.frisbee.net import MAX_SEGMENTS
+from orbit_testbed.frisbee.wire import BLOCK_ON_WIRE
+
+BURST_SECONDS = 0.002
+"""How much lateness is made up for."""
+_QUANTUM_SECONDS = 0.001
+"""What is sent at once when all is on time."""
+
+DEFAULT_BURST = 16
+DEFAULT_GAP_US = 2000
+
+
+def rate_of_bandwidth(bits: int) -> float:
+    """Return the blocks per second that fill ``bits`` per second of cable."""
+    return bits / (8 * BLOCK_ON_WIRE)
+
+
+def rate_of_burst(burst: int, gap_us: int) -> float | None:
+    """Return the blocks per second of ``burst`` blocks each ``gap_us`` microseconds; None: no limit."""
+    return burst * 1_000_000 / gap_us if gap_us else None
+
+
+class Pacer:
+    """A token bucket; ``rate`` is in blocks per second, None for no limit. Times are seconds of one clock."""
+
+    def __init__(self, rate: float | None, now: float) -> None:
+        self._now = now
+        self._tokens = 1.0
+        self.set_rate(rate)
+
+    def set_rate(self, rate: float | None) -> None:
+        """Change the rate from now on."""
+        self.rate = rate
+        if rate is not None:
+            self._depth = 1 + rate * BURST_SECONDS
+            self._quantum = max(1.0, min(float(MAX_SEGMENTS), rate * _QUANTUM_SECONDS))
+
+    def allowed(self, now: float) -> int:
+        """Return how many blocks may be sent now."""
+        if self.rate is None:
+            return MAX_SEGMENTS
+        self._tokens = min(self._depth, self._tokens + (now - self._now) * self.rate)
+        self._now = now
+        return int(self._tokens) if self._tokens >= int(self._quantum) else 0
+
+    def wait(self) -> float:
+        """Return the seconds until sending is worth while again, after :meth:`allowed` gave 0."""
+        if self.rate is None:
+            return 0.0
+        return max(0.0, (int(self._quantum) - self._tokens) / self.rate)
+
+    def sent(self, blocks: int) -> None:
+        """Say what was sent."""
+        if self.rate is not None:
+            self._tokens -= blocks

@@ -1,0 +1,108 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the server has been asked for and not sent yet.
+
+One item per chunk, first come first served. A request for a chunk that waits is merged into its item.
+
+What is asked of a chunk while it is being sent, or just after, needs care: the request may have been on its
+way while the blocks were, and answering it would send them twice to everybody.
+
+* Blocks of it that are still to come: nothing to do.
+* Blocks already sent in this pass, asked for by a REQUEST of the whole chunk: the asker knew of none of
+  them when it asked. It hears the rest, and asks for what it missed when the pass is over. Dropped. The
+  same for :data:`ECHO_SECONDS` after the pass, except for a client that joined after it had begun: that one
+  cannot have heard it. (The programs in the field do the first and not the second.)
+* Blocks already sent, asked for by a list of missing blocks (PREQUEST, or a REQUEST of a part): the asker
+  has noticed a loss. They are put at the end of the queue.
+"""
+
+from __future__ import annotations
+
+from orbit_testbed.frisbee.wire import chunk_bits, runs
+
+ECHO_SECONDS = 0.25
+"""How long after a pass a request for the whole chunk may be an echo of the time before it."""
+_PASSES_KEPT = 64
+
+
+class WorkQueue:
+    """Items to send, for a file of ``blocks`` blocks. Times are seconds of one clock."""
+
+    def __init__(self, blocks: int) -> None:
+        self._blocks = blocks
+        self._waiting: dict[int, int] = {}
+        self._current: int | None = None
+        self._left = 0
+        self._sent = 0
+        self._begun = 0.0
+        self._passes: dict[int, tuple[float, float]] = {}
+        self.longest = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting) + (self._current is not None)
+
+    def __contains__(self, chunk: int) -> bool:
+        return chunk in self._waiting or chunk == self._current
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether an item has been begun and not finished."""
+        return self._current is not None
+
+    def add(self, chunk: int, bits: int, now: float, *, exact: bool, joined: float = 0.0) -> bool:
+        """Ask for blocks of a chunk; returns whether that made a new item.
+
+        ``exact``: the bitmap names what the asker misses, as opposed to a chunk it has not seen at all.
+        ``joined``: when the asker joined, if known. Blocks behind the end of the file are left out.
+        """
+        whole = chunk_bits(chunk, self._blocks)
+        bits &= whole
+        if chunk == self._current:
+            self._left |= bits & ~self._sent
+            bits &= self._sent
+            if not exact and joined <= self._begun:
+                return False
+        elif not exact and chunk in self._passes:
+            begun, ended = self._passes[chunk]
+            if joined <= begun and now - ended < ECHO_SECONDS:
+                return False
+        if not bits:
+            return False
+        if chunk in self._waiting:
+            self._waiting[chunk] |= bits
+            return False
+        self._waiting[chunk] = bits
+        self.longest = max(self.longest, len(self))
+        return True
+
+    def take(self, limit: int, now: float) -> list[tuple[int, int, int]]:
+        """Take up to ``limit`` blocks off the queue, as (chunk, first block, count) in sending order."""
+        batch: list[tuple[int, int, int]] = []
+        while limit and (self._current is not None or self._waiting):
+            if self._current is None:
+                self._current = next(iter(self._waiting))
+                self._left = self._waiting.pop(self._current)
+                self._sent = 0
+                self._begun = now
+            taken = 0
+            for first, count in runs(self._left):
+                count = min(count, limit)
+                batch.append((self._current, first, count))
+                taken |= ((1 << count) - 1) << first
+                limit -= count
+                if not limit:
+                    break
+            self._left &= ~taken
+            self._sent |= taken
+            if not self._left:
+                self._finish(now)
+        return batch
+
+    def _finish(self, now: float) -> None:
+        assert self._current is not None
+        if self._sent == chunk_bits(self._current, self._blocks):
+            self._passes.pop(self._current, None)
+            self._passes[self._current] = (self._begun, now)
+            if len(self._passes) > _PASSES_KEPT:
+                del self._passes[next(iter(self._passes))]
+        self._current = None
