@@ -182,7 +182,7 @@ class Crew:
         return [
             *_files(node),
             ".",
-            self._run_id,
+            f"{self._run_id}-{node['name']}",
             setting["orbit_client"],
             node["control_ip"],
             str(stream["address"]),

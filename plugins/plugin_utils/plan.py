@@ -16,7 +16,7 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils import settings
 _IMAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 _DISK = re.compile(r"/dev/[A-Za-z0-9][A-Za-z0-9/._:-]*\Z")
 _CLIENT = re.compile(r"[A-Za-z0-9/._-]+\Z")
-_COORDINATES_IN_NAME = re.compile(r"(?:.*?[^0-9])??(\d+)-(\d+)(?:\.|\Z)")
+_COORDINATES_IN_NAME = re.compile(r"node([0-9]{1,3})-([0-9]{1,3})(?:\.|\Z)")
 
 # What a node needs beside the role's own variables so that it can be reached by SSH.
 SSH_VARIABLES = (
@@ -73,7 +73,7 @@ def make(
         else:
             records[host.name] = record
     mistakes += _twice(records, "control_ip", "control address")
-    mistakes += _twice(records, "identity", "coordinates")
+    mistakes += _twice(records, "hrn", "name on the services")
     if mistakes:
         raise PlanError("\n".join(_fold(mistakes)))
     return {"nodes": records, "groups": _groups(records, chosen)}
@@ -122,34 +122,37 @@ def _choose(hosts: t.Sequence[Host], nodes: str | None, limited: bool) -> list[H
 
 def _choose_by_set(hosts: t.Sequence[Host], nodes: str) -> list[Host]:
     try:
-        wanted = list(nodeutil.parse_node_set(nodes))
+        wanted = nodeutil.parse_node_set(nodes, source="-e nodes")
     except nodeutil.NodeSetError as error:
-        raise PlanError(f"-e nodes: {error}") from error
+        raise PlanError(str(error)) from error
     if not wanted:
         raise PlanError("no nodes chosen: the node set given with -e nodes is empty.")
-    by_place: dict[tuple[int, int], list[Host]] = {}
+    found: dict[nodeutil.Member, list[Host]] = {}
     for host in hosts:
-        place = _place(host)
-        if place is not None:
-            by_place.setdefault(place, []).append(host)
-    missing = [place for place in wanted if tuple(place) not in by_place]
+        for member in {_place(host), host.name, host.variables.get("orbit_hrn")} - {None}:
+            found.setdefault(member, []).append(host)
+    missing = [_show(member) for member in wanted if member not in found]
     if missing:
-        shown = ", ".join(f"[{x},{y}]" for x, y in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise PlanError(
-            f"-e nodes: unknown node {shown}: no host of the inventory (and of --limit) has these coordinates. "
+            f"-e nodes: unknown node {shown}: the inventory (within --limit) has no such host. "
             "Correct the node set or add the nodes to the inventory."
         )
-    ambiguous = [place for place in wanted if len(by_place[tuple(place)]) > 1]
-    if ambiguous:
-        names = ", ".join(h.name for h in by_place[tuple(ambiguous[0])])
-        raise PlanError(
-            f"-e nodes: [{ambiguous[0][0]},{ambiguous[0][1]}] means more than one host: {names}. "
-            "Choose the domain with --limit."
-        )
-    return [by_place[tuple(place)][0] for place in dict.fromkeys(map(tuple, wanted))]
+    for member in wanted:
+        if len(found[member]) > 1:
+            names = ", ".join(host.name for host in found[member])
+            raise PlanError(
+                f"-e nodes: {_show(member)} means more than one host: {names}. Choose the domain with --limit."
+            )
+    return list({found[member][0].name: found[member][0] for member in wanted}.values())
 
 
-def _place(host: Host) -> tuple[int, int] | None:
+def _show(member: nodeutil.Member) -> str:
+    return member if isinstance(member, str) else f"[{member[0]},{member[1]}]"
+
+
+def _place(host: Host) -> nodeutil.Coordinates | None:
+    """Return the coordinates of a host: its variables, or a name like node3-7; none for other names."""
     x, y = host.variables.get("orbit_x"), host.variables.get("orbit_y")
     if x is None or y is None:
         match = _COORDINATES_IN_NAME.match(host.name)
@@ -183,28 +186,37 @@ def _record(host: Host, image: str | None, need_image: bool) -> dict[str, t.Any]
         if not pattern.match(setting[name]) or ".." in setting[name]:
             mistakes.append(f"{where}: {name} is {setting[name]!r}, which is no path that can be used. {remedy}")
     place = _place(host)
-    if place is None:
-        mistakes.append(f"{where}: no coordinates. Set orbit_x and orbit_y, or name the host like node3-7.")
-        place = (0, 0)
-    address = setting["orbit_control_ip"] or host.variables.get("ansible_host")
     domain = setting["orbit_domain"]
     if not domain:
         mistakes.append(f"{where}: no domain. Set orbit_domain, for example sb1.orbit-lab.org.")
-        domain = ""
     try:
-        node = nodeutil.Node(
-            x=place[0], y=place[1], domain=domain, name=f"node{place[0]}-{place[1]}",
-            hrn=setting["orbit_hrn"], control_ip=address,
-        )  # fmt: skip
+        (node,) = nodeutil.make_nodes(
+            [
+                {
+                    "name": host.name if place is None else "",
+                    "x": place and place[0],
+                    "y": place and place[1],
+                    "hrn": setting["orbit_hrn"],
+                    "control_ip": setting["orbit_control_ip"] or host.variables.get("ansible_host"),
+                }
+            ],
+            domain or "",
+            source=where,
+        )
     except nodeutil.NodeSetError as error:
-        mistakes.append(f"{where}: {error}")
+        mistakes.append(str(error))
+    else:
+        if not node.control_ip:
+            mistakes.append(
+                f"{where}: no control address, and its domain has no rule for one. Set orbit_control_ip or ansible_host."
+            )
     if mistakes:
         raise PlanError("\n".join(mistakes))
-    record = {**node.record(), "name": host.name}
     return {
-        **record,
+        **node.as_dict(),
+        # Results are told by the inventory's name; the services know the node by its coordinates, address or HRN.
+        "name": host.name,
         "image": wanted,
-        "identity": f"[{node.x},{node.y}] of {domain}",
         "settings": setting,
         "ssh": {name: host.variables.get(name) for name in SSH_VARIABLES},
         "inventory_groups": host.groups,

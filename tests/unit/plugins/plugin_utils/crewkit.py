@@ -1,0 +1,81 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A node without a node: an ``ssh`` that runs the remote program in a shell of this machine.
+
+The program, the shells and the client processes are real; only the network between is left out. One file per fact of the node
+lets a test change what the next session finds.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import textwrap
+import typing as t
+
+SSH = """\
+#!/bin/sh
+# Stands in for ssh: the last argument is the remote command.
+for last in "$@"; do :; done
+count=$(cat {state}/calls 2>/dev/null || echo 0); count=$((count + 1)); echo $count >{state}/calls
+if [ -f {state}/refuse ] && [ "$count" -le "$(cat {state}/refuse)" ]; then
+  echo "ssh: connect to host 127.0.0.1 port 22: Connection refused" >&2; exit 255
+fi
+exec {shell} -c "$last"
+"""
+
+
+def executable(path: str, text: str) -> str:
+    """Write an executable file."""
+    with open(path, "w", encoding="utf-8") as stream:
+        stream.write(textwrap.dedent(text))
+    os.chmod(path, os.stat(path).st_mode | stat.S_IXUSR)
+    return path
+
+
+def make_node(folder: t.Any, name: str = "node1-1", *, shell: str = "/bin/sh", client: str = "", **settings: t.Any) -> dict[str, t.Any]:
+    """Return the record of a node that lives in ``folder``, ready for its client."""
+    state = os.path.join(str(folder), name)
+    os.makedirs(state)
+    marker = os.path.join(state, "marker")
+    with open(marker, "w", encoding="utf-8") as stream:
+        stream.write("pxe-test\n")
+    disk = os.path.join(state, "disk")
+    with open(disk, "w", encoding="utf-8"):
+        pass
+    script = executable(os.path.join(state, "client"), client or GOOD)
+    return {
+        "name": name,
+        "image": "x.ndz",
+        "control_ip": "127.0.0.1",
+        "settings": {
+            "orbit_memory_id": "pxe",
+            "orbit_memory_markers": [marker],
+            "orbit_identity_files": [os.path.join(state, "identity")],
+            "orbit_identity": None,
+            "orbit_disk": disk,
+            "orbit_disk_type": "file",
+            "orbit_client": script,
+            "orbit_boot_timeout": 20,
+            "orbit_gather": 5,
+            "orbit_stall_timeout": 20,
+            **settings,
+        },
+        "ssh": {"ansible_ssh_executable": executable(os.path.join(state, "ssh"), SSH.format(state=state, shell=shell))},
+        "stream": {"address": "239.77.0.1", "port": 7000},
+        # The machine of the test has not booted since: its age must not count.
+        "power": {"before": 0.0, "after": 0.0},
+        "steps": {},
+        "state": state,
+    }
+
+
+GOOD = """\
+#!/bin/sh
+echo "$@" >"$(dirname "$0")/arguments"
+echo "Progress: 10% 000000 000009"
+echo "Progress: 90% 000001 000001"
+echo "Wrote 1048576 bytes (65536 actual)" >&2
+printf '\\nLeft the team after 1 seconds on the field!'
+"""
