@@ -1,0 +1,656 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One HTTP client for the services of a testbed, and the one error it raises.
+
+The services are prefix-routed: a wrong method name answers 200 with a description of the service, a failure
+may answer 200 with an empty body. So nothing here judges by the status alone; :class:`Reply` says what kind
+of body came back and the clients built on it accept only the kinds they expect.
+"""
+
+from __future__ import annotations
+
+import html
+import ipaddress
+import re
+import threading
+import time
+import traceback
+import typing as t
+import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlencode, urlsplit
+from xml.parsers import expat
+
+try:
+    import requests
+    from requests.adapters import HTTPAdapter
+except ImportError:
+    REQUESTS_IMPORT_ERROR: t.Optional[str] = traceback.format_exc()
+else:
+    REQUESTS_IMPORT_ERROR = None
+
+#: Largest reply that is read, in bytes. The status of 400 nodes is about 40 kB.
+MAX_REPLY = 4 * 1024 * 1024
+#: Longest request line sent as a plain GET; WEBrick of Ruby 1.9.1 refuses more than 1,024 bytes.
+MAX_REQUEST_LINE = 1000
+#: How often a question that failed in transport is asked again, and the first pause before that in seconds.
+RETRIES = 2
+RETRY_PAUSE = 0.2
+#: Deepest nesting and largest number of elements accepted in an XML reply.
+MAX_DEPTH = 32
+MAX_ELEMENTS = 100_000
+#: How much of a request or reply an error quotes, in characters.
+QUOTE = 300
+
+#: Status codes of a gateway in front of the service that has lost it for a moment.
+_GATEWAY_ERRORS = (502, 503, 504)
+
+_T = t.TypeVar("_T")
+_R = t.TypeVar("_R")
+
+
+def shorten(text: str, limit: int = QUOTE) -> str:
+    """Return one line of printable text of at most ``limit`` characters."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+class ServiceError(Exception):
+    """A service could not be asked, or did not give the answer asked for.
+
+    ``str()`` is complete for a person; :meth:`as_dict` is the same for a result record.
+
+    :param message: what went wrong, one sentence without a full stop.
+    :param service: name of the service, e.g. ``pxe``.
+    :param method: method asked for, e.g. ``setBootImageNS``.
+    :param url: address of the method, without arguments.
+    :param asked: the arguments as sent.
+    :param reply: what came back, shortened.
+    :param status: the HTTP status, when there was one.
+    :param remedy: what a person can do about it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        service: str = "",
+        method: str = "",
+        url: str = "",
+        asked: t.Optional[t.Mapping[str, str]] = None,
+        reply: t.Optional[str] = None,
+        status: t.Optional[int] = None,
+        remedy: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.service = service
+        self.method = method
+        self.url = url
+        self.asked = dict(asked or {})
+        self.reply = None if reply is None else shorten(reply)
+        self.status = status
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        name = "/".join(part for part in (self.service, self.method) if part)
+        text = f"{name}: {self.message}" if name else self.message
+        if self.url:
+            text += f" (asked {self.url}"
+            if self.asked:
+                text += " with " + shorten(
+                    ", ".join(f"{key}={value}" for key, value in self.asked.items()), 120
+                )
+            if self.status is not None:
+                text += f"; HTTP {self.status}"
+            if self.reply is not None:
+                text += f"; reply: {self.reply or '(empty)'}"
+            text += ")"
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+    def as_dict(self) -> t.Dict[str, t.Any]:
+        """Return the error as plain data."""
+        return {
+            "message": self.message,
+            "service": self.service,
+            "method": self.method,
+            "url": self.url,
+            "asked": {key: shorten(value) for key, value in self.asked.items()},
+            "reply": self.reply,
+            "status": self.status,
+            "remedy": self.remedy,
+        }
+
+
+class XmlError(ValueError):
+    """The text is not XML, or XML that a testbed service has no reason to send."""
+
+
+def parse_xml(data: bytes) -> ET.Element:
+    """Parse XML from an untrusted peer.
+
+    Document types and entity declarations are refused before they can expand, nesting and element count are
+    bounded.
+
+    :raises XmlError: when the data is not well-formed or not harmless.
+    """
+    parser = expat.ParserCreate()
+    builder = ET.TreeBuilder()
+    depth = 0
+    count = 0
+
+    def start(name: str, attributes: t.Dict[str, str]) -> None:
+        nonlocal depth, count
+        depth += 1
+        count += 1
+        if depth > MAX_DEPTH or count > MAX_ELEMENTS:
+            raise XmlError("the XML is nested too deeply or has too many elements")
+        builder.start(name, attributes)
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(name)
+
+    def refuse(*ignored: t.Any) -> None:
+        raise XmlError("the XML declares a document type or entities, which no service does")
+
+    parser.buffer_text = True
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = builder.data
+    parser.StartDoctypeDeclHandler = refuse
+    parser.EntityDeclHandler = refuse
+    parser.UnparsedEntityDeclHandler = refuse
+    parser.ExternalEntityRefHandler = refuse
+    try:
+        parser.Parse(data, True)
+        return builder.close()
+    except (expat.ExpatError, AssertionError, LookupError, ValueError) as error:
+        if isinstance(error, XmlError):
+            raise
+        raise XmlError(f"not well-formed XML: {error}") from error
+
+
+_HTML = re.compile(r"<\s*(?:!doctype\s+html|html[\s>])", re.IGNORECASE)
+_HTML_DROPPED = re.compile(r"<(script|style|address|title)\b.*?</\1\s*>|<hr\b.*", re.IGNORECASE | re.DOTALL)
+_HTML_TAG = re.compile(r"<[^>]*>")
+
+
+def html_message(text: str) -> str:
+    """Return the message of an HTML error page; the services up to OMF 5.2 wrap every error text in one."""
+    bare = html.unescape(_HTML_TAG.sub(" ", _HTML_DROPPED.sub(" ", text[:100_000])))
+    return shorten(bare)
+
+
+class Reply:
+    """What came back from a service.
+
+    :param status: the HTTP status.
+    :param content_type: media type in lower case without parameters; the services write ``text`` for plain
+        text.
+    :param body: the bytes of the body.
+    """
+
+    def __init__(self, status: int, content_type: str, body: bytes) -> None:
+        self.status = status
+        self.content_type = content_type.partition(";")[0].strip().lower()
+        self.body = body
+        self.text = body.decode("utf-8-sig", "replace").strip()
+        self._root: t.Optional[ET.Element] = None
+        self.xml_error = ""
+        self.kind = self._classify()
+
+    def _classify(self) -> str:
+        if not self.text:
+            return "empty"
+        if _HTML.search(self.text[:1000]):
+            return "html"
+        if not self.text.startswith("<"):
+            return "text"
+        try:
+            self._root = parse_xml(self.body.strip())
+        except XmlError as error:
+            self.xml_error = str(error)
+            return "broken_xml"
+        if self._root.tag == "serviceGroups":
+            return "service_list"
+        if self._root.tag == "serviceGroup" or (
+            self._root.tag == "services" and self._root.find("serviceGroup") is not None
+        ):
+            return "description"
+        return "xml"
+
+    @property
+    def root(self) -> ET.Element:
+        """Root element; only for the kinds ``xml``, ``description`` and ``service_list``."""
+        if self._root is None:
+            raise XmlError(f"the reply is {self.kind}, not XML")
+        return self._root
+
+    @property
+    def is_error_page(self) -> bool:
+        """Whether this is an HTTP error or a page for people."""
+        return self.kind == "html" or not 200 <= self.status < 300
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether this is the ``OK`` of a command: that text up to OMF 5.3, an ``<OK>`` element in 5.4."""
+        return not self.is_error_page and (
+            self.text == "OK" or (self.kind == "xml" and self.root.tag == "OK")
+        )
+
+    def message(self) -> str:
+        """Return what the reply says, for a person: tags stripped, one short line."""
+        if self.kind == "html":
+            return html_message(self.text)
+        if self.kind in ("xml", "description", "service_list"):
+            words = shorten(" ".join(self.root.itertext()))
+            return f"<{self.root.tag}> {words}" if words else f"<{self.root.tag}>"
+        return shorten(self.text)
+
+
+class Described(t.NamedTuple):
+    """What a service says about itself.
+
+    :ivar methods: argument names of each method.
+    :ivar listed: paths in the list of services (``GET /``), or () when the list was not asked for.
+    :ivar old_root: the root is the bare ``serviceGroup`` of 2005.
+    :ivar pretty: the description is pretty-printed, as OMF 4.4 does.
+    """
+
+    methods: t.Dict[str, t.Tuple[str, ...]]
+    listed: t.Tuple[str, ...] = ()
+    old_root: bool = False
+    pretty: bool = False
+
+
+def parse_description(root: ET.Element) -> Described:
+    """Read the self-description of a service; texts and order of attributes vary and are ignored."""
+    group = root if root.tag == "serviceGroup" else root.find("serviceGroup")
+    methods = {}
+    if group is not None:
+        for method in group.findall("service"):
+            names = [
+                arg.get("name", "").strip() for args in method.findall("args") for arg in args.findall("arg")
+            ]
+            methods[method.get("name", "").strip()] = tuple(dict.fromkeys(name for name in names if name))
+    return Described(
+        methods=methods,
+        old_root=root.tag == "serviceGroup",
+        pretty=bool(root.text and "\n" in root.text and not root.text.strip()),
+    )
+
+
+def check_url(url: str) -> str:
+    """Return a base URL without a trailing slash.
+
+    :raises ServiceError: when it is not an absolute http(s) URL without user, query and fragment.
+    """
+    remedy = "Give the address of the gateway alone, such as http://pxe:5012"
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError as error:
+        raise ServiceError(f"'{shorten(url, 100)}' is not a URL: {error}", remedy=remedy) from error
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or port == 0
+        or re.search(r"\s", url.strip())
+    ):
+        raise ServiceError(f"'{shorten(url, 100)}' is not an http or https URL", remedy=remedy)
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ServiceError("the URL of a service has no user, query or fragment", remedy=remedy)
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def is_ipv4(text: str) -> bool:
+    """Whether the text is one IPv4 address in dotted form."""
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+class Connection:
+    """Speaks to the services below one base URL.
+
+    Questions use kept connections and are repeated after a failure of transport. Orders use a connection
+    each: the services close a connection they have promised to keep after an empty reply, and an order must
+    not be sent twice to find that out.
+
+    :param url: address of the gateway, e.g. ``http://pxe:5012``.
+    :param timeout: seconds for one call in all, from the look-up of the name to the last byte.
+    :param parallel: number of calls that may run at the same time.
+    :param validate_certs: whether a certificate is checked (https).
+    :param ca_path: file or folder of the certificates to trust.
+    :param token: sent as a bearer token.
+    :raises ServiceError: when the URL is not usable.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 30.0,
+        parallel: int = 16,
+        validate_certs: bool = True,
+        ca_path: t.Optional[str] = None,
+        token: t.Optional[str] = None,
+    ) -> None:
+        self.url = check_url(url)
+        self.timeout = timeout
+        self.parallel = max(1, parallel)
+        verify: t.Union[bool, str] = (ca_path or True) if validate_certs else False
+        self._questions = self._session(verify, token, keep=True)
+        self._orders = self._session(verify, token, keep=False)
+
+    def _session(self, verify: t.Union[bool, str], token: t.Optional[str], keep: bool) -> requests.Session:
+        session = requests.Session()
+        # No proxy and no .netrc of the environment: the services live on the control network.
+        session.trust_env = False
+        session.verify = verify
+        session.headers.update(
+            {
+                "User-Agent": "orbit.imaging",
+                "Accept": "text/xml, text/plain, */*",
+                "Accept-Encoding": "identity",
+                "Connection": "keep-alive" if keep else "close",
+            }
+        )
+        if token:
+            session.headers["Authorization"] = f"Bearer {token}"
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=self.parallel, max_retries=0)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        return session
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._questions.close()
+        self._orders.close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *ignored: t.Any) -> None:
+        self.close()
+
+    def call(
+        self,
+        service: str,
+        method: str,
+        arguments: t.Mapping[str, str],
+        *,
+        question: bool = False,
+        timeout: t.Optional[float] = None,
+    ) -> Reply:
+        """Call one method and return the reply whatever it is.
+
+        Arguments are always encoded. A request line longer than :data:`MAX_REQUEST_LINE` goes as a POST form,
+        which all recorded services read in the same way.
+
+        :param question: the call changes nothing, so it may be repeated.
+        :param timeout: seconds for this call in all, instead of the default.
+        :raises ServiceError: when there is no reply, or one which is too large, encoded or a redirection.
+        """
+        url = "/".join(part for part in (self.url, service, method) if part)
+        fail = _Failure(service, method, url, arguments)
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        pause = RETRY_PAUSE
+        for attempt in range(RETRIES + 1):
+            last = not question or attempt == RETRIES
+            try:
+                reply = self._once(url, arguments, question, deadline, fail)
+            except _Transport as error:
+                if last or time.monotonic() + pause >= deadline:
+                    raise error.error from error.__cause__
+            else:
+                if last or reply.status not in _GATEWAY_ERRORS or time.monotonic() + pause >= deadline:
+                    return reply
+            time.sleep(pause)
+            pause *= 2
+        raise AssertionError("unreachable")
+
+    def describe(self, service: str, *, with_list: bool = False) -> Described:
+        """Ask a service for its methods.
+
+        :param with_list: also ask for the list of services; their paths tell old gateways from new ones.
+        :raises ServiceError: when there is no such service, or the other side is something else.
+        """
+        reply = self.call(service, "", {}, question=True)
+        fail = _Failure(service, "", f"{self.url}/{service}", {})
+        if reply.kind == "service_list":
+            found = ", ".join(sorted(name for name in _paths(reply.root) if name)) or "none"
+            raise fail(
+                f"there is no service '{service}' here; the services are: {found}",
+                reply=reply,
+                remedy=f"Check the URL of the {service} service",
+            )
+        if reply.kind != "description" or reply.is_error_page:
+            raise fail(
+                "this is not a testbed service: it does not describe its methods",
+                reply=reply,
+                remedy=f"Check the URL of the {service} service, or name its dialect",
+            )
+        described = parse_description(reply.root)
+        if with_list:
+            listed = self.call("", "", {}, question=True)
+            if listed.kind == "service_list":
+                described = described._replace(listed=_paths(listed.root))
+        return described
+
+    def _once(
+        self, url: str, arguments: t.Mapping[str, str], question: bool, deadline: float, fail: _Failure
+    ) -> Reply:
+        """Make one attempt, in a thread of its own.
+
+        Neither a name look-up nor a peer that sends a byte now and then can be bounded in place; a thread can
+        be left behind. It is a daemon, so it delays nobody's exit.
+        """
+        done = threading.Event()
+        outcome: t.List[t.Union[Reply, BaseException]] = []
+
+        def attempt() -> None:
+            try:
+                outcome.append(self._request(url, arguments, question, deadline, fail))
+            except BaseException as error:  # handed to the caller's thread below
+                outcome.append(error)
+            done.set()
+
+        threading.Thread(target=attempt, name=f"orbit {fail.service}", daemon=True).start()
+        if not done.wait(max(0.0, deadline - time.monotonic())):
+            raise fail(
+                "no complete answer in time",
+                remedy="See whether the service is alive, or give it more time (timeout)",
+            )
+        result = outcome[0]
+        if isinstance(result, Reply):
+            return result
+        raise result
+
+    def _request(
+        self, url: str, arguments: t.Mapping[str, str], question: bool, deadline: float, fail: _Failure
+    ) -> Reply:
+        session = self._questions if question else self._orders
+        left = max(0.01, deadline - time.monotonic())
+        query = urlencode(arguments)
+        as_form = len(url) + len(query) + 1 > MAX_REQUEST_LINE
+        try:
+            # The context releases the connection whatever happens to the body.
+            with session.request(
+                "POST" if as_form else "GET",
+                url,
+                params=None if as_form else (query or None),
+                data=query if as_form else None,
+                headers={"Content-Type": "application/x-www-form-urlencoded"} if as_form else None,
+                timeout=(min(10.0, left), left),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                body = self._read(response, fail)
+                if response.is_redirect:
+                    target = shorten(response.headers.get("Location", ""), 100)
+                    raise fail(
+                        f"redirects to '{target}', which is not followed",
+                        status=response.status_code,
+                        remedy="Give the service's own URL",
+                    )
+                return Reply(response.status_code, response.headers.get("Content-Type") or "", body)
+        except requests.exceptions.SSLError as error:
+            raise fail(
+                f"the certificate or the TLS of the service is not acceptable: {_reason(error)}",
+                remedy="Give the CA with ca_path",
+            ) from error
+        except requests.exceptions.Timeout as error:
+            raise fail(
+                "no answer in time",
+                remedy="See whether the service is alive, or give it more time (timeout)",
+            ) from error
+        except (requests.exceptions.RequestException, OSError, ValueError) as error:
+            reason = _reason(error)
+            if "BadStatusLine" in repr(error) and "RemoteDisconnected" not in repr(error):
+                raise fail(
+                    f"the answer is not HTTP: {reason}",
+                    remedy="The services up to OMF 5.3 answer so when they have no configuration for the "
+                    "domain; check the domain and the URL",
+                ) from error
+            wrapped = fail(
+                f"cannot be reached: {reason}", remedy="Check that the service runs and its URL is right"
+            )
+            raise _Transport(wrapped) from error
+
+    def _read(self, response: requests.Response, fail: _Failure) -> bytes:
+        if (response.headers.get("Content-Encoding") or "identity").lower() != "identity":
+            raise fail("the reply is compressed although that was not asked for", status=response.status_code)
+        body = bytearray()
+        for part in response.iter_content(65536):
+            body += part
+            if len(body) > MAX_REPLY:
+                raise fail(f"the reply is larger than {MAX_REPLY} bytes", status=response.status_code)
+        return bytes(body)
+
+
+def _paths(root: ET.Element) -> t.Tuple[str, ...]:
+    return tuple(group.get("path") or group.get("name") or "" for group in root.findall("serviceGroup"))
+
+
+def _reason(error: BaseException) -> str:
+    """Return the innermost reason of an error of requests, whose own texts are nested representations."""
+    seen = {id(error)}
+    while True:
+        inner = getattr(error, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+        if inner is None:
+            inner = error.__cause__ or error.__context__
+        if inner is None or id(inner) in seen:
+            break
+        seen.add(id(inner))
+        error = inner
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return shorten(str(text), 160)
+
+
+class _Transport(Exception):
+    """A failure before there was a reply; wraps the error to raise when it is not tried again."""
+
+    def __init__(self, error: ServiceError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Failure:
+    """Makes errors which know what was asked."""
+
+    def __init__(self, service: str, method: str, url: str, asked: t.Mapping[str, str]) -> None:
+        self.service = service
+        self.method = method
+        self.url = url
+        self.asked = asked
+
+    def __call__(
+        self,
+        message: str,
+        *,
+        reply: t.Optional[Reply] = None,
+        status: t.Optional[int] = None,
+        remedy: str = "",
+    ) -> ServiceError:
+        return ServiceError(
+            message,
+            service=self.service,
+            method=self.method,
+            url=self.url,
+            asked=self.asked,
+            reply=None if reply is None else reply.message(),
+            status=status if reply is None else reply.status,
+            remedy=remedy,
+        )
+
+
+def unexpected(
+    connection: Connection,
+    service: str,
+    method: str,
+    asked: t.Mapping[str, str],
+    reply: Reply,
+    remedy: str = "",
+) -> ServiceError:
+    """Return the error for a reply that is not of the shape its method answers, saying what it is instead."""
+    fail = _Failure(service, method, f"{connection.url}/{service}/{method}", asked)
+    if reply.kind in ("service_list", "description") and not reply.is_error_page:
+        what = (
+            f"this service has no method '{method}'"
+            if reply.kind == "description"
+            else f"no service '{service}'"
+        )
+        return fail(
+            f"{what}: it answered with a description of itself",
+            reply=reply,
+            remedy=remedy or "Set the dialect to auto, or to the one this service speaks",
+        )
+    if reply.is_error_page and not 200 <= reply.status < 300:
+        return fail(f"refused: {reply.message() or 'no reason given'}", reply=reply, remedy=remedy)
+    if reply.kind == "html":
+        return fail(
+            f"a web page came back instead of a reply: {reply.message()}",
+            reply=reply,
+            remedy=remedy or "Something else answers at this URL",
+        )
+    if reply.kind == "empty":
+        return fail(
+            "an empty reply, which is how these services fail on an unknown node or domain",
+            reply=reply,
+            remedy=remedy or "Check node names and domain against the testbed's inventory",
+        )
+    if reply.kind == "broken_xml":
+        return fail(f"the reply is {reply.xml_error}", reply=reply, remedy=remedy)
+    if reply.kind == "xml" and reply.root.tag == "ERROR":
+        return fail((reply.root.text or "").strip() or "the service says ERROR", reply=reply, remedy=remedy)
+    return fail("the reply is not what this method answers", reply=reply, remedy=remedy)
+
+
+def run_parallel(
+    work: t.Callable[[_T], _R], items: t.Sequence[_T], parallel: int
+) -> t.List[t.Union[_R, ServiceError]]:
+    """Do ``work`` for all items, at most ``parallel`` at a time.
+
+    Every item is tried. The list has, in the order of the items, what ``work`` returned or the
+    :class:`ServiceError` it raised; any other exception is a bug and is raised when all items are through.
+    """
+
+    def guarded(item: _T) -> t.Union[_R, ServiceError]:
+        try:
+            return work(item)
+        except ServiceError as error:
+            return error
+
+    if not items:
+        return []
+    with ThreadPoolExecutor(max_workers=min(max(1, parallel), len(items))) as pool:
+        futures = [pool.submit(guarded, item) for item in items]
+    return [future.result() for future in futures]

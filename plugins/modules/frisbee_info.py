@@ -1,0 +1,156 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: frisbee_info
+short_description: Ask which images exist and which are being sent
+version_added: 0.1.0
+description:
+  - Asks the frisbee service of a testbed for its streams and, when images are named, whether they exist and
+    may be read.
+  - An image that does not exist is an answer and no failure.
+  - A service of 2006 tells whether an image exists only by sending it. Such an image is started and stopped
+    again, and in check mode its RV(images[].exists) is not told.
+author:
+  - The orbit.imaging authors (@orbit-imaging)
+extends_documentation_fragment:
+  - orbit.imaging.attributes
+  - orbit.imaging.attributes.info
+  - orbit.imaging.services
+options:
+  images:
+    description:
+      - File names of the images to ask for, each once.
+    type: list
+    elements: str
+    default: []
+seealso:
+  - module: orbit.imaging.frisbee_server
+"""
+
+EXAMPLES = r"""
+- name: Ask for two images
+  orbit.imaging.frisbee_info:
+    url: http://frisbee:5054
+    dialect: E2
+    domain: sb1.orbit-lab.org
+    images: [baseline.ndz, other.ndz]
+  register: asked
+
+- name: Refuse a run whose images are not all there
+  ansible.builtin.assert:
+    that: asked.images | rejectattr('exists') | length == 0
+"""
+
+RETURN = r"""
+images:
+  description: The answer for each image named, in the order given.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    image:
+      description: Name of the image.
+      type: str
+      sample: baseline.ndz
+    exists:
+      description: Whether it exists and may be read by the user; null when that could not be told.
+      type: bool
+    msg:
+      description: The service's reason when it is not, or why it could not be told.
+      type: str
+streams:
+  description: All streams of the service, those of other domains too.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    image:
+      description: Name of the image.
+      type: str
+      sample: baseline.ndz
+    address:
+      description: Multicast group; empty where the service does not tell it for each stream.
+      type: str
+      sample: 239.77.0.1
+    port:
+      description: UDP port.
+      type: int
+      sample: 7000
+    time_left:
+      description: Seconds until the service ends the stream by itself; null when it does not say.
+      type: float
+      sample: 3594.9
+bandwidth:
+  description: Rate of the stream started last in Mbit/s; null before the first.
+  returned: success
+  type: float
+  sample: 50.0
+dialect:
+  description: The dialect spoken.
+  returned: success
+  type: str
+  sample: E2
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.orbit.imaging.plugins.module_utils.frisbee import FrisbeeClient, check_image_name
+from ansible_collections.orbit.imaging.plugins.module_utils.module import (
+    Failed,
+    Results,
+    argument_spec,
+    describe_failures,
+    run,
+    user_of,
+)
+from ansible_collections.orbit.imaging.plugins.module_utils.service import Connection, ServiceError
+
+
+def work(module: AnsibleModule, connection: Connection) -> Results:
+    """Ask and return the results of the module."""
+    images: t.List[str] = module.params["images"]
+    for image in images:
+        check_image_name(image)
+    client = FrisbeeClient(
+        connection, module.params["dialect"], module.params["domain"] or "", user_of(module)
+    )
+    answers: t.List[Results] = []
+    failed: t.List[t.Tuple[str, str]] = []
+    for image in images:
+        try:
+            exists, reason = client.check(image, may_start=not module.check_mode)
+        except ServiceError as error:
+            exists, reason = None, str(error)
+            failed.append((image, reason))
+        answers.append({"image": image, "exists": exists, "msg": reason})
+    if failed:
+        message = "frisbee: " + describe_failures("asked for", failed, len(images))
+        raise Failed(message, {"changed": False, "images": answers})
+    status = client.status()
+    return {
+        "changed": False,
+        "images": answers,
+        "streams": [stream._asdict() for stream in status.streams],
+        "bandwidth": status.bandwidth,
+        "dialect": client.speaker.dialect.name,
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec=argument_spec(images={"type": "list", "elements": "str", "default": []}),
+        supports_check_mode=True,
+    )
+    run(module, work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: frisbee_server
+short_description: Start or stop the multicast streams of images
+version_added: 0.1.0
+description:
+  - Asks the frisbee service of a testbed to send images by multicast, each at its own address and port, or
+    takes a use of these streams back.
+  - A stream that runs already is joined. Services of OMF 5.3 and later count the uses of a stream and end it
+    with the last one; every start therefore needs one stop. Older services end it at the first stop, for all
+    who receive it.
+  - Starts are made one after another, also by several processes on one host, because services give two images
+    that are asked for at the same time one address. An address that another image has too is refused.
+author:
+  - The orbit.imaging authors (@orbit-imaging)
+extends_documentation_fragment:
+  - orbit.imaging.attributes
+  - orbit.imaging.services
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Asks whether the images exist and which are being sent. A service of 2006 tells the former only by
+        starting a stream, so that is left out.
+  diff_mode:
+    support: full
+  idempotent:
+    support: partial
+    details:
+      - Where the service counts the uses of a stream, each start counts.
+options:
+  images:
+    description:
+      - File names of the images, each once.
+    type: list
+    elements: str
+    required: true
+  state:
+    description:
+      - V(started) starts or joins the stream of each image, V(stopped) takes back one use of each.
+    type: str
+    choices: [started, stopped]
+    default: started
+seealso:
+  - module: orbit.imaging.frisbee_info
+"""
+
+EXAMPLES = r"""
+- name: Send two images
+  orbit.imaging.frisbee_server:
+    url: http://frisbee:5012
+    domain: sb1.orbit-lab.org
+    images: [baseline.ndz, other.ndz]
+  register: serve
+
+- name: Take the uses back
+  orbit.imaging.frisbee_server:
+    url: http://frisbee:5012
+    domain: sb1.orbit-lab.org
+    images: [baseline.ndz, other.ndz]
+    state: stopped
+"""
+
+RETURN = r"""
+streams:
+  description: What became of each image, in the order given.
+  returned: when the images could be tried
+  type: list
+  elements: dict
+  contains:
+    image:
+      description: Name of the image.
+      type: str
+      sample: baseline.ndz
+    ok:
+      description: Whether it is as asked.
+      type: bool
+    changed:
+      description: Whether a stream was started or ended, or its uses counted.
+      type: bool
+    address:
+      description: Multicast group of the stream; empty when stopped.
+      type: str
+      sample: 224.0.0.5
+    port:
+      description: UDP port of the stream; 0 when stopped.
+      type: int
+      sample: 7000
+    joined:
+      description: Whether the stream ran already.
+      type: bool
+    msg:
+      description: The reason of a failure, or a remark.
+      type: str
+failed_images:
+  description: Names of the images that are not as asked.
+  returned: when the images could be tried
+  type: list
+  elements: str
+dialect:
+  description: The dialect spoken.
+  returned: when the images could be tried
+  type: str
+  sample: E2
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.orbit.imaging.plugins.module_utils.frisbee import FrisbeeClient, check_image_name
+from ansible_collections.orbit.imaging.plugins.module_utils.module import (
+    Failed,
+    Results,
+    argument_spec,
+    describe_failures,
+    run,
+    user_of,
+)
+from ansible_collections.orbit.imaging.plugins.module_utils.service import Connection, ServiceError
+
+
+def work(module: AnsibleModule, connection: Connection) -> Results:
+    """Start or stop the streams and return the results of the module."""
+    images = images_of(module.params["images"])
+    started = module.params["state"] == "started"
+    client = FrisbeeClient(
+        connection, module.params["dialect"], module.params["domain"] or "", user_of(module)
+    )
+    dialect = client.speaker.dialect.name
+    do = _DO[module.params["state"], module.check_mode]
+    streams = []
+    for image in images:
+        try:
+            streams.append({**_stream(image), **do(client, image)})
+        except ServiceError as error:
+            streams.append({**_stream(image), "ok": False, "msg": str(error)})
+    _refuse_shared_address(streams)
+    failed = [stream for stream in streams if not stream["ok"]]
+    results = {
+        "changed": any(stream["changed"] for stream in streams),
+        "streams": streams,
+        "failed_images": [stream["image"] for stream in failed],
+        "dialect": dialect,
+        "diff": _diff(streams, started),
+    }
+    if failed:
+        reasons = [(stream["image"], stream["msg"]) for stream in failed]
+        verb = "served" if started else "stopped"
+        raise Failed("frisbee: " + describe_failures(verb, reasons, len(streams)), results)
+    results["msg"] = "; ".join(f"{stream['image']}: {stream['msg']}" for stream in streams)
+    return results
+
+
+def images_of(names: t.Sequence[str]) -> t.List[str]:
+    """Return the names when they are names of images, each once.
+
+    :raises ServiceError: naming the bad one.
+    """
+    if not names:
+        raise ServiceError("no image is chosen", remedy="Name at least one image")
+    for name in names:
+        check_image_name(name)
+        if list(names).count(name) > 1:
+            raise ServiceError(f"the image '{name}' is named twice", remedy="Name each image once")
+    return list(names)
+
+
+def _stream(image: str) -> Results:
+    return {
+        "image": image,
+        "ok": True,
+        "changed": False,
+        "address": "",
+        "port": 0,
+        "joined": False,
+        "msg": "",
+    }
+
+
+def _start(client: FrisbeeClient, image: str) -> Results:
+    started = client.start(image)
+    address, port = started.stream.address, started.stream.port
+    where = f"{'joined' if started.joined else 'started'} at {address}:{port}"
+    if not started.verified:
+        where += "; the service's list could not be read to check that no other image is sent there"
+    return {
+        "changed": not started.joined or client.speaker.dialect.counts_uses,
+        "address": address,
+        "port": port,
+        "joined": started.joined,
+        "msg": where,
+    }
+
+
+def _stop(client: FrisbeeClient, image: str) -> Results:
+    before = client.status().serving(image)
+    ended, words = client.stop(image)
+    if not before:
+        return {"msg": "was not being sent"}
+    return {"changed": True, "msg": words or ("stopped" if ended else "still used by others")}
+
+
+def _would_start(client: FrisbeeClient, image: str) -> Results:
+    exists, reason = client.check(image, may_start=False)
+    if exists is False:
+        return {"ok": False, "msg": reason}
+    serving = client.status().serving(image)
+    return {
+        "changed": not serving or client.speaker.dialect.counts_uses,
+        "joined": serving,
+        "msg": f"would be {'joined' if serving else 'started'}" + (f" ({reason})" if reason else ""),
+    }
+
+
+def _would_stop(client: FrisbeeClient, image: str) -> Results:
+    serving = client.status().serving(image)
+    return {"changed": serving, "msg": "one use would be taken back" if serving else "is not being sent"}
+
+
+#: (state, check mode) -> what is done for one image; returns what differs from :func:`_stream`.
+_DO: t.Dict[t.Tuple[str, bool], t.Callable[[FrisbeeClient, str], Results]] = {
+    ("started", False): _start,
+    ("started", True): _would_start,
+    ("stopped", False): _stop,
+    ("stopped", True): _would_stop,
+}
+
+
+def _refuse_shared_address(streams: t.Sequence[Results]) -> None:
+    """Mark streams that were given one address: whoever receives there gets either image."""
+    seen: t.Dict[t.Tuple[str, int], Results] = {}
+    for stream in streams:
+        key = (stream["address"], stream["port"])
+        if not stream["port"]:
+            continue
+        other = seen.setdefault(key, stream)
+        if other is not stream:
+            for one, two in ((stream, other), (other, stream)):
+                one.update(ok=False, msg=f"has the same address {key[0]}:{key[1]} as '{two['image']}'")
+
+
+def _diff(streams: t.Sequence[Results], started: bool) -> t.Dict[str, str]:
+    before, after = "", ""
+    for stream in streams:
+        was = stream["joined"] if started else stream["changed"]
+        before += f"{stream['image']}: {'sent' if was else 'not sent'}\n"
+        now = stream["ok"] if started else False
+        after += f"{stream['image']}: {'sent' if now else ('not sent' if started else 'one use less')}\n"
+    return {"before_header": "streams", "after_header": "streams", "before": before, "after": after}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec=argument_spec(
+            images={"type": "list", "elements": "str", "required": True},
+            state={"type": "str", "choices": ["started", "stopped"], "default": "started"},
+        ),
+        supports_check_mode=True,
+    )
+    run(module, work)
+
+
+if __name__ == "__main__":
+    main()
