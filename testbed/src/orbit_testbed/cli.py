@@ -1,0 +1,206 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``orbit-testbed``: the embedded testbed on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from orbit_testbed.nodes import control, faults, host, lifecycle
+from orbit_testbed.nodes.errors import TestbedError
+from orbit_testbed.nodes.layout import (
+    SERVICE_PORTS,
+    SSH_PORT,
+    Settings,
+    State,
+    default_home,
+    parse_delay,
+    parse_grid,
+)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="orbit-testbed",
+        description="Run a testbed on this machine: nodes that PXE boot, and their pxe, frisbee and cmc services.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, summary: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.add_argument("--name", default="demo", help="the testbed's name, and domain of its nodes (demo)")
+        command.add_argument("--dir", type=Path, metavar="D", help="its state folder (default: below "
+                             "ORBIT_TESTBED_HOME or the XDG state folder)")
+        return command
+
+    up = add("up", "bring a testbed up, replacing one of the same name")
+    up.add_argument("--number", type=int, default=77, metavar="N", help="second octet of all its addresses (77)")
+    up.add_argument("--nodes", default="4x2", metavar="COLUMNSxROWS", help="its nodes (4x2)")
+    up.add_argument("--bandwidth", type=int, default=Settings.bandwidth, metavar="BIT/S",
+                    help=f"rate of one image stream ({Settings.bandwidth})")
+    up.add_argument("--boot-delay", default="0", metavar="A-B", help="seconds of a node's power-on self test (0)")
+    up.add_argument("--loss", type=float, default=0.0, metavar="PERCENT", help="datagrams that nodes lose (0)")
+    up.add_argument("--keep", action="store_true", help="keep one that is up already, if it is the same")
+    down = add("down", "stop everything; fine when it is down already")
+    down.add_argument("--purge", action="store_true", help="also remove the state folder with images and logs")
+    status = add("status", "show the nodes: power, link, boots, fault")
+    status.add_argument("--json", action="store_true", help="as one JSON document")
+    run = add("exec", "run a command inside the testbed's namespaces")
+    run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD")
+    inventory = add("inventory", "print the path of the Ansible inventory")
+    inventory.add_argument("--show", action="store_true", help="print the inventory itself")
+    ssh = add("ssh", "log in to a node")
+    ssh.add_argument("node", metavar="NODE")
+    ssh.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD")
+    console = add("console", "print a node's console log")
+    console.add_argument("node", metavar="NODE")
+    console.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
+    add("images", "list the disk images")
+    fault = add("fault", "order a fault for a node, from its next power on")
+    fault.add_argument("node", metavar="NODE")
+    fault.add_argument("fault", metavar="FAULT", help="; ".join(f"{name}: {text}" for name, text in faults.KINDS.items()))
+    commands.add_parser("doctor", help="say what this machine lacks, and the line that installs it")
+    return parser
+
+
+def _up(options: argparse.Namespace, state: State) -> int:
+    columns, rows = parse_grid(options.nodes)
+    settings = Settings(name=options.name, number=options.number, columns=columns, rows=rows,
+                        bandwidth=options.bandwidth, boot_delay=parse_delay(options.boot_delay), loss=options.loss)
+    lifecycle.up(settings, state, _say, keep=options.keep)
+    _say(f"services  http://{settings.outside_ip}:{SERVICE_PORTS['A']} (and ports "
+         f"{', '.join(str(port) for name, port in SERVICE_PORTS.items() if name != 'A')} for other dialects)")
+    _say(f"ssh       orbit-testbed ssh --name {settings.name} {settings.nodes[0].name}   "
+         f"({settings.nodes[0].outside_ip} port {SSH_PORT})")
+    _say(f"inventory {state.inventory}")
+    return 0
+
+
+def _status(options: argparse.Namespace, state: State) -> int:
+    hub = lifecycle.running_hub(state)
+    if hub is None:
+        if options.json:
+            print(json.dumps({"up": False, "name": options.name, "state": str(state.root)}))
+        else:
+            print(f"testbed {options.name}: down")
+        return 3
+    settings = lifecycle.running_settings(state)
+    answer = control.ask(state.root, {"do": "status"})
+    if options.json:
+        print(json.dumps({"up": True, "name": settings.name, "domain": settings.domain, "number": settings.number,
+                          "state": str(state.root), "hub": hub.pid,
+                          "services": {name: f"http://{settings.outside_ip}:{port}"
+                                       for name, port in SERVICE_PORTS.items()}, **answer}, indent=1))
+        return 0
+    nodes = answer["nodes"]
+    on = sum(node["power"] == "on" for node in nodes)
+    print(f"testbed {settings.name}: up, {len(nodes)} nodes, {on} on, services http://{settings.outside_ip}:5012")
+    print(f"{'NODE':<12} {'ADDRESS':<16} {'POWER':<6} {'LINK':<16} {'BOOTS':>5}  FAULT")
+    for node in nodes:
+        fault = "-" if node["fault"] == "none" else node["fault"]
+        print(f"{node['name']:<12} {node['ssh']:<16} {node['power']:<6} {node['link'] or '-':<16} {node['boots']:>5}  "
+              f"{fault}")
+    return 0
+
+
+def _without_dashes(argv: list[str]) -> list[str]:
+    return argv[1:] if argv[:1] == ["--"] else argv
+
+
+def _exec(options: argparse.Namespace, state: State) -> int:
+    command = _without_dashes(options.argv)
+    if not command:
+        raise TestbedError("exec: no command given", "orbit-testbed exec -- ip -brief address")
+    return _become([*lifecycle.command_prefix(state), *command])
+
+
+def _ssh(options: argparse.Namespace, state: State) -> int:
+    return _become([*lifecycle.ssh_command(state, options.node), *_without_dashes(options.argv)])
+
+
+def _become(command: Sequence[str]) -> int:
+    sys.stdout.flush()
+    os.execv(command[0], command)
+
+
+def _console(options: argparse.Namespace, state: State) -> int:
+    if not state.settings.exists():
+        raise TestbedError(f"there is no testbed in {state.root}", "orbit-testbed up")
+    path = state.console(Settings.from_json(state.settings.read_text()).node(options.node))
+    if options.follow:
+        return _become(["/usr/bin/tail", "-n", "+1", "-F", str(path)])
+    sys.stdout.write(path.read_text(errors="replace"))
+    return 0
+
+
+def _inventory(options: argparse.Namespace, state: State) -> int:
+    if not state.inventory.exists():
+        raise TestbedError(f"there is no testbed in {state.root}", "orbit-testbed up")
+    print(state.inventory.read_text().rstrip() if options.show else state.inventory)
+    return 0
+
+
+def _images(options: argparse.Namespace, state: State) -> int:
+    found = sorted(state.images.glob("*")) if state.images.exists() else []
+    for path in found:
+        print(f"{path.name:<24} {path.stat().st_size:>12} bytes")
+    if not found:
+        print(f"no images in {state.images}")
+    return 0
+
+
+def _fault(options: argparse.Namespace, state: State) -> int:
+    fault = faults.Fault.parse(options.fault)
+    lifecycle.running_settings(state)
+    answer = control.ask(state.root, {"do": "fault", "node": options.node, "fault": str(fault)})
+    print(f"{answer['node']}: {answer['fault']}")
+    return 0
+
+
+def _down(options: argparse.Namespace, state: State) -> int:
+    lifecycle.down(state, _say, purge=options.purge)
+    return 0
+
+
+def _doctor() -> int:
+    missing = host.missing_programs()
+    if missing:
+        print(f"missing programs: {', '.join(missing)}")
+        print(f"  install them: {host.apt_line([host.PROGRAMS[name] for name in missing])}")
+        return 1
+    try:
+        isolation = host.find_isolation()
+    except TestbedError as error:
+        print(error)
+        return 1
+    print("programs: complete")
+    print(f"namespaces: {'with' if isolation.user_namespace else 'without'} a user namespace")
+    return 0
+
+
+_COMMANDS = {"up": _up, "down": _down, "status": _status, "exec": _exec, "inventory": _inventory, "ssh": _ssh,
+             "console": _console, "images": _images, "fault": _fault}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``orbit-testbed``; returns the exit status: 0 done, 1 failed, 2 usage, 3 status of a testbed that is down."""
+    options = _build_parser().parse_args(argv)
+    try:
+        if options.command == "doctor":
+            return _doctor()
+        state = lifecycle.state_of(Settings(name=options.name).name, options.dir, default_home())
+        return _COMMANDS[options.command](options, state)
+    except TestbedError as error:
+        print(f"orbit-testbed: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("orbit-testbed: interrupted", file=sys.stderr)
+    return 1

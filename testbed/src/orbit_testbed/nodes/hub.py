@@ -1,0 +1,211 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hub: the one long-running process of a testbed, inside the testbed's namespaces.
+
+It gets its listening sockets from outside, makes the network, and runs the services, the TFTP server, the SSH
+gateway and the nodes' power supplies. Everything else in the testbed is its descendant in its PID namespace,
+so whatever ends it ends all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from orbit_testbed.nodes import control, network
+from orbit_testbed.nodes.errors import TestbedError
+from orbit_testbed.nodes.faults import Fault
+from orbit_testbed.nodes.host import program
+from orbit_testbed.nodes.layout import SERVICE_PORTS, Settings, State
+from orbit_testbed.nodes.machine import Chassis, Machine
+from orbit_testbed.nodes.memoryimage import LAUNCH_AT
+from orbit_testbed.nodes.relay import Gateway
+from orbit_testbed.nodes.tftp import TftpServer
+from orbit_testbed.power.light import LightPower
+from orbit_testbed.services.app import Services, create_apps
+from orbit_testbed.services.config import NodeRecord, ServicesConfig
+from orbit_testbed.services.serve import HttpServers
+
+log = logging.getLogger(__name__)
+
+#: Devices that nodes see besides their disk.
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+
+
+def _mount(*arguments: str) -> None:
+    result = subprocess.run([program("mount"), *arguments], stdin=subprocess.DEVNULL, capture_output=True,
+                            text=True, timeout=30, check=False)
+    if result.returncode != 0:
+        raise TestbedError(f"mount {' '.join(arguments)}: {result.stderr.strip()}")
+
+
+def _prepare_mounts(state: State) -> None:
+    """Give the hub a /run of its own: network namespace handles, and what the nodes' mounts start from.
+
+    The cache is shown there under a short path that overlayfs can take, whatever the real one contains.
+    """
+    cache = os.open(state.cache, os.O_PATH | os.O_DIRECTORY)
+    folder = os.open(state.root, os.O_PATH | os.O_DIRECTORY)
+    _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
+    base = Path("/run/orbit")
+    for path in (Path("/run/netns"), base / "work", base / "dev", base / "trees"):
+        path.mkdir(parents=True)
+    _mount("--no-canonicalize", "--bind", f"/proc/{os.getpid()}/fd/{cache}", str(base / "trees"))
+    if state.root.is_relative_to("/run"):
+        state.root.mkdir(parents=True)
+        _mount("--no-canonicalize", "--bind", f"/proc/{os.getpid()}/fd/{folder}", str(state.root))
+    os.close(cache)
+    os.close(folder)
+    devices = base / "dev"
+    _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(devices))
+    for name in _DEVICES:
+        (devices / name).touch()
+        _mount("--bind", f"/dev/{name}", str(devices / name))
+    (devices / "pts").mkdir()
+    (devices / "sda").touch()
+    for name, target in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"),
+                         ("stderr", "fd/2"), ("shm", "/tmp")):
+        (devices / name).symlink_to(target)
+    # Shared by all nodes, so none may change it; writing to the devices is no write to this file system.
+    _mount("-o", "remount,ro", str(devices))
+
+
+def _services_config(settings: Settings, state: State) -> ServicesConfig:
+    return ServicesConfig(
+        domain=settings.domain,
+        nodes=tuple(NodeRecord(node.name, node.x, node.y, f"{node.name}.{settings.domain}", node.control_ip)
+                    for node in settings.nodes),
+        image_dir=state.images, tftp_dir=state.pxe, state_file=state.services, log_dir=state.logs,
+        frisbeed=(sys.executable, "-m", "orbit_testbed.frisbee.server_cli"),
+        interface=settings.server_ip, group_base=f"239.{settings.number}.0.0", bandwidth=settings.bandwidth)
+
+
+class Hub:
+    """All parts of a running testbed."""
+
+    def __init__(self, settings: Settings, state: State, nested: bool, launch: str) -> None:
+        self.settings = settings
+        self.state = state
+        base = Path("/run/orbit")
+        chassis = Chassis(settings=settings, state=state, nested=nested, work=base / "work", devices=base / "dev",
+                          trees=base / "trees", launch=base / "trees" / launch / LAUNCH_AT)
+        self.machines = {node.name: Machine(node, chassis) for node in settings.nodes}
+        self.power = LightPower(self.machines)
+        self.stop = asyncio.Event()
+
+    async def run(self, sockets: dict[str, socket.socket], ready: int) -> None:
+        """Bring everything up, tell ``ready`` about it, and work until told to stop."""
+        async with contextlib.AsyncExitStack() as stack:
+            await asyncio.to_thread(network.create, self.settings)
+            tftp = TftpServer(self.state.tftp, self.settings.server_ip, self.state.logs / "tftp.log")
+            stack.push_async_callback(tftp.stop)
+            await tftp.start()
+            services = Services(_services_config(self.settings, self.state), self.power)
+            stack.push_async_callback(services.close)
+            await services.start()
+            http = HttpServers(create_apps(services), {name: sockets[name] for name in SERVICE_PORTS})
+            stack.push_async_callback(http.close)
+            await http.start()
+            gateway = Gateway()
+            stack.callback(gateway.close)
+            for node in self.settings.nodes:
+                await gateway.serve(sockets[node.name], node.control_ip)
+            server = await control.serve(self.state.root, self._answer)
+            stack.callback(server.close)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, self.stop.set)
+            os.write(ready, b'{"ready": true}\n')
+            os.close(ready)
+            log.info("up: %d nodes", len(self.machines))
+            await self.stop.wait()
+            log.info("going down")
+            await self.power.off(list(self.machines))
+
+    async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        action = request.get("do")
+        if action == "status":
+            return {"nodes": [self._describe(machine) for machine in self.machines.values()]}
+        if action == "fault":
+            machine = self.machines[self.settings.node(str(request.get("node"))).name]
+            machine.fault = Fault.parse(str(request.get("fault")))
+            return {"node": machine.node.name, "fault": str(machine.fault)}
+        if action == "stop":
+            self.stop.set()
+            return {"stopping": True}
+        raise TestbedError(f"the hub does not know how to do {action!r}")
+
+    def _describe(self, machine: Machine) -> dict[str, Any]:
+        node = machine.node
+        link = self.state.pxe / node.hex_ip
+        return {
+            "name": node.name, "x": node.x, "y": node.y, "control_ip": node.control_ip,
+            "ssh": f"{node.outside_ip}", "power": "on" if machine.powered else "off", "running": machine.running,
+            "link": os.readlink(link).removeprefix("./") if link.is_symlink() else None,
+            "boots": machine.boots, "fault": str(machine.fault),
+        }
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m orbit_testbed.nodes.hub")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--ready-fd", type=int, required=True)
+    parser.add_argument("--socket-fds", required=True, metavar="N,N,...", help="in the order of Settings.listeners")
+    parser.add_argument("--nested", action="store_true")
+    parser.add_argument("--launch", required=True, metavar="TREE")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run a hub; ``orbit-testbed up`` starts it with sockets and a pipe to report on."""
+    options = _arguments()
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    os.umask(0o022)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    state = State(options.folder)
+    try:
+        settings = Settings.from_json(state.settings.read_text())
+        names = [name for name, _, _ in settings.listeners()]
+        handles = map(int, options.socket_fds.split(","))
+        sockets = {name: socket.socket(fileno=handle) for name, handle in zip(names, handles, strict=True)}
+        for sock in sockets.values():
+            sock.setblocking(False)
+            sock.set_inheritable(False)
+        os.set_inheritable(options.ready_fd, False)
+        _prepare_mounts(state)
+        _reap_by_handle()
+        asyncio.run(_main(settings, state, options, sockets))
+    except (TestbedError, OSError) as error:
+        message = error.message if isinstance(error, TestbedError) else str(error)
+        remedy = error.remedy if isinstance(error, TestbedError) else ""
+        log.error("%s", message)
+        with contextlib.suppress(OSError):
+            os.write(options.ready_fd, json.dumps({"error": message, "remedy": remedy}).encode() + b"\n")
+        return 1
+    return 0
+
+
+async def _main(settings: Settings, state: State, options: argparse.Namespace,
+                sockets: dict[str, socket.socket]) -> None:
+    await Hub(settings, state, options.nested, options.launch).run(sockets, options.ready_fd)
+
+
+def _reap_by_handle() -> None:
+    """Wait for asyncio's own children by pidfd; Python before 3.12 starts a thread for each one."""
+    if sys.version_info < (3, 12):
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

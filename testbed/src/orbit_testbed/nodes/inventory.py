@@ -1,0 +1,51 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The inventory of a running testbed, for the plugin orbit.imaging.nodes."""
+
+from __future__ import annotations
+
+import json
+
+from orbit_testbed.nodes.layout import SERVICE_PORTS, SSH_PORT, Settings, State
+
+#: Every boot of a node is another machine to ssh, and a dead one must not hold a caller for ever.
+SSH_OPTIONS = (
+    "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null",
+    "-o", "IdentitiesOnly=yes", "-o", "PasswordAuthentication=no", "-o", "ConnectTimeout=10",
+    "-o", "ServerAliveInterval=3", "-o", "ServerAliveCountMax=2", "-o", "KexAlgorithms=curve25519-sha256",
+)
+
+
+def text(settings: Settings, state: State) -> str:
+    """Return the inventory: all nodes, the first row in group senders, the other rows in group receivers."""
+    number = settings.number
+    url = f"http://{settings.outside_ip}:{SERVICE_PORTS['A']}"
+    variables = {
+        "ansible_port": SSH_PORT,
+        "ansible_user": "root",
+        "ansible_ssh_private_key_file": str(state.key),
+        "ansible_ssh_common_args": " ".join(SSH_OPTIONS),
+        "orbit_pxe_url": url,
+        "orbit_frisbee_url": url,
+        "orbit_cmc_url": url,
+        "orbit_memory_image": "memory",
+        "orbit_disk_type": "file",
+    }
+    lines = [
+        "---",
+        f"# Testbed {settings.name}, written by orbit-testbed up.",
+        "plugin: orbit.imaging.nodes",
+        f"domain: {settings.domain}",
+        f"size: [{settings.columns}, {settings.rows}]",
+        f'control_ip: "10.{number}.{{x}}.{{y}}"',
+        f'ansible_host: "127.{number}.{{x}}.{{y}}"',
+        "vars:",
+        *(f"  {name}: {json.dumps(value)}" for name, value in variables.items()),
+        "groups:",
+        "  senders:",
+        f'    nodes: "[1..{settings.columns},1]"',
+        "    image: sender.ndz",
+    ]
+    if settings.rows > 1:
+        lines += ["  receivers:", f'    nodes: "[1..{settings.columns},2..{settings.rows}]"', "    image: receiver.ndz"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,204 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One light node's hardware: a power supply, and the processes that run while it is on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from orbit_testbed.nodes import network
+from orbit_testbed.nodes.faults import Fault
+from orbit_testbed.nodes.host import program
+from orbit_testbed.nodes.layout import DISK_SIZE, Node, Settings, State
+
+log = logging.getLogger(__name__)
+
+#: Exit status of process 1 that asks the power supply to start the node again; 0 asks it to switch off.
+REBOOT_STATUS = 3
+#: Seconds a running system gets to stop when it is asked to.
+SOFT_OFF_GRACE = 5.0
+
+
+@dataclass(frozen=True)
+class Chassis:
+    """What all nodes of a testbed have in common."""
+
+    settings: Settings
+    state: State
+    nested: bool
+    """Whether the hub is in a user namespace, so that a system needs one of its own."""
+    work: Path
+    """Empty folder that each node mounts its memory on, in its own mount namespace."""
+    devices: Path
+    """The /dev tree."""
+    trees: Path
+    """Folder of the memory image trees."""
+    launch: Path
+    """Folder of the program that enters the nested user namespace."""
+
+
+class Run:
+    """The processes of one power cycle.
+
+    ``outer`` (unshare) waits for ``inner``, the node's process 1, and ends after it; when ``outer`` has been
+    reaped, nothing of the node is left.
+    """
+
+    def __init__(self, outer: subprocess.Popen[bytes], handshake: int) -> None:
+        self.outer = outer
+        self.inner: int | None = None
+        """Handle (pidfd) of the node's process 1."""
+        self.started = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.status: int | None = None
+        self._loop = asyncio.get_running_loop()
+        self._handshake = handshake
+        self._handle = os.pidfd_open(outer.pid)
+        self._loop.add_reader(self._handshake, self._on_handshake)
+        self._loop.add_reader(self._handle, self._on_end)
+
+    def _on_handshake(self) -> None:
+        try:
+            line = os.read(self._handshake, 32).strip()
+        except BlockingIOError:
+            line = b""
+        self._loop.remove_reader(self._handshake)
+        os.close(self._handshake)
+        self._handshake = -1
+        if line.isdigit():
+            with contextlib.suppress(ProcessLookupError):
+                self.inner = os.pidfd_open(int(line))
+        self.started.set()
+
+    def _on_end(self) -> None:
+        self._loop.remove_reader(self._handle)
+        os.close(self._handle)
+        self.status = self.outer.wait()
+        if self._handshake >= 0:
+            self._on_handshake()
+        if self.inner is not None:
+            os.close(self.inner)
+            self.inner = None
+        self.ended.set()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the node's process 1."""
+        if self.inner is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.inner, number)
+
+    async def kill(self) -> None:
+        """End everything of this power cycle and wait until it is gone."""
+        await self.started.wait()
+        if self.inner is None and not self.ended.is_set():
+            self.outer.kill()
+        self.signal(signal.SIGKILL)
+        await self.ended.wait()
+
+
+class Machine:
+    """A node that can be switched on and off. Its lock makes power actions one after another."""
+
+    def __init__(self, node: Node, chassis: Chassis) -> None:
+        self.node = node
+        self.fault = Fault()
+        self.powered = False
+        self.boots = 0
+        self._chassis = chassis
+        self._run: Run | None = None
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def running(self) -> bool:
+        """Whether a system, or the firmware, executes."""
+        return self._run is not None and not self._run.ended.is_set()
+
+    async def on(self) -> None:
+        """Switch on; nothing happens when it is on."""
+        async with self._lock:
+            if not self.powered:
+                self._start()
+
+    async def off(self, soft: bool = False) -> None:
+        """Switch off; ``soft`` asks the system first and gives it some seconds to stop."""
+        async with self._lock:
+            await self._stop(soft)
+
+    async def reset(self) -> None:
+        """Switch off and on."""
+        async with self._lock:
+            await self._stop(soft=False)
+            self._start()
+
+    async def _stop(self, soft: bool) -> None:
+        run, self._run, self.powered = self._run, None, False
+        if soft and run is not None:
+            await run.started.wait()
+            run.signal(signal.SIGUSR2)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(run.ended.wait(), SOFT_OFF_GRACE)
+        # The cable first: a machine without power says no good-bye to its peers.
+        network.set_link(self.node.port, up=False)
+        if run is not None:
+            await run.kill()
+
+    def _start(self) -> None:
+        self.powered = True
+        self.boots += 1
+        network.set_link(self.node.port, up=True)
+        self._run = run = self._spawn()
+        task = asyncio.get_running_loop().create_task(self._watch(run))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self, run: Run) -> None:
+        """Do what a system asked for that ended by itself."""
+        await run.ended.wait()
+        async with self._lock:
+            if self._run is not run:
+                return
+            if run.status == 0:
+                await self._stop(soft=False)
+            elif run.status == REBOOT_STATUS:
+                await self._stop(soft=False)
+                self._start()
+            else:
+                log.warning("%s: the system ended with status %s; the power stays on", self.node.name, run.status)
+
+    def _environment(self) -> dict[str, str]:
+        chassis, node = self._chassis, self.node
+        delay = round(random.uniform(*chassis.settings.boot_delay), 3)
+        return {
+            "PATH": os.defpath, "NODE": node.name, "IP": node.control_ip, "HEX": node.hex_ip, "MAC": node.mac,
+            "SERVER": chassis.settings.server_ip, "DISK": str(chassis.state.disk(node)),
+            "SECTORS": str(DISK_SIZE // 512), "DEVICES": str(chassis.devices), "TREES": str(chassis.trees),
+            "WORK": str(chassis.work), "LAUNCH": str(chassis.launch), "NESTED": "1" if chassis.nested else "0",
+            "LOSS": f"{chassis.settings.loss:g}", "DEBUGFS": program("debugfs"), **self.fault.firmware(delay),
+        }
+
+    def _spawn(self) -> Run:
+        read, write = os.pipe()
+        os.set_blocking(read, False)
+        console = os.open(self._chassis.state.console(self.node), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            outer = subprocess.Popen(
+                [program("nsenter"), f"--net={network.namespace_path(self.node.namespace)}",
+                 program("unshare"), "--mount", "--pid", "--uts", "--fork", "--kill-child",
+                 program("busybox"), "sh", str(Path(__file__).with_name("firmware.sh"))],
+                stdin=write, stdout=console, stderr=console, env=self._environment(), start_new_session=True)
+        except BaseException:
+            os.close(read)
+            raise
+        finally:
+            os.close(console)
+            os.close(write)
+        return Run(outer, read)
