@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,26 +31,46 @@ def _say(line: str) -> None:
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="orbit-testbed",
-        description="Run a testbed on this machine: nodes that PXE boot, and their pxe, frisbee and cmc services.")
+        description="Run a testbed on this machine: nodes that PXE boot, and their pxe, frisbee and cmc services.",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, summary: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=summary)
-        command.add_argument("--name", default="demo", help="the testbed's name, and domain of its nodes (demo)")
-        command.add_argument("--dir", type=Path, metavar="D", help="its state folder (default: below "
-                             "ORBIT_TESTBED_HOME or the XDG state folder)")
+        command.add_argument(
+            "--name", default="demo", help="the testbed's name, and domain of its nodes (demo)"
+        )
+        command.add_argument(
+            "--dir",
+            type=Path,
+            metavar="D",
+            help="its state folder (default: below ORBIT_TESTBED_HOME or the XDG state folder)",
+        )
         return command
 
     up = add("up", "bring a testbed up, replacing one of the same name")
-    up.add_argument("--number", type=int, default=77, metavar="N", help="second octet of all its addresses (77)")
+    up.add_argument(
+        "--number", type=int, default=77, metavar="N", help="second octet of all its addresses (77)"
+    )
     up.add_argument("--nodes", default="4x2", metavar="COLUMNSxROWS", help="its nodes (4x2)")
-    up.add_argument("--bandwidth", type=int, default=Settings.bandwidth, metavar="BIT/S",
-                    help=f"rate of one image stream ({Settings.bandwidth})")
-    up.add_argument("--boot-delay", default="0", metavar="A-B", help="seconds of a node's power-on self test (0)")
-    up.add_argument("--loss", type=float, default=0.0, metavar="PERCENT", help="datagrams that nodes lose (0)")
+    up.add_argument(
+        "--bandwidth",
+        type=int,
+        default=Settings.bandwidth,
+        metavar="BIT/S",
+        help=f"rate of one image stream ({Settings.bandwidth})",
+    )
+    up.add_argument(
+        "--boot-delay", default="0", metavar="A-B", help="seconds of a node's power-on self test (0)"
+    )
+    up.add_argument(
+        "--loss", type=float, default=0.0, metavar="PERCENT", help="datagrams that nodes lose (0)"
+    )
     up.add_argument("--keep", action="store_true", help="keep one that is up already, if it is the same")
     down = add("down", "stop everything; fine when it is down already")
-    down.add_argument("--purge", action="store_true", help="also remove the state folder with images and logs")
+    down.add_argument(
+        "--purge", action="store_true", help="also remove the state folder with images and logs"
+    )
     status = add("status", "show the nodes: power, link, boots, fault")
     status.add_argument("--json", action="store_true", help="as one JSON document")
     run = add("exec", "run a command inside the testbed's namespaces")
@@ -67,20 +86,33 @@ def _build_parser() -> argparse.ArgumentParser:
     add("images", "list the disk images")
     fault = add("fault", "order a fault for a node, from its next power on")
     fault.add_argument("node", metavar="NODE")
-    fault.add_argument("fault", metavar="FAULT", help="; ".join(f"{name}: {text}" for name, text in faults.KINDS.items()))
+    fault.add_argument(
+        "fault", metavar="FAULT", help="; ".join(f"{name}: {text}" for name, text in faults.KINDS.items())
+    )
     commands.add_parser("doctor", help="say what this machine lacks, and the line that installs it")
     return parser
 
 
 def _up(options: argparse.Namespace, state: State) -> int:
     columns, rows = parse_grid(options.nodes)
-    settings = Settings(name=options.name, number=options.number, columns=columns, rows=rows,
-                        bandwidth=options.bandwidth, boot_delay=parse_delay(options.boot_delay), loss=options.loss)
+    settings = Settings(
+        name=options.name,
+        number=options.number,
+        columns=columns,
+        rows=rows,
+        bandwidth=options.bandwidth,
+        boot_delay=parse_delay(options.boot_delay),
+        loss=options.loss,
+    )
     lifecycle.up(settings, state, _say, keep=options.keep)
-    _say(f"services  http://{settings.outside_ip}:{SERVICE_PORTS['A']} (and ports "
-         f"{', '.join(str(port) for name, port in SERVICE_PORTS.items() if name != 'A')} for other dialects)")
-    _say(f"ssh       orbit-testbed ssh --name {settings.name} {settings.nodes[0].name}   "
-         f"({settings.nodes[0].outside_ip} port {SSH_PORT})")
+    _say(
+        f"services  http://{settings.outside_ip}:{SERVICE_PORTS['A']} (and ports "
+        f"{', '.join(str(port) for name, port in SERVICE_PORTS.items() if name != 'A')} for other dialects)"
+    )
+    _say(
+        f"ssh       orbit-testbed ssh --name {settings.name} {settings.nodes[0].name}   "
+        f"({settings.nodes[0].outside_ip} port {SSH_PORT})"
+    )
     _say(f"inventory {state.inventory}")
     return 0
 
@@ -96,19 +128,36 @@ def _status(options: argparse.Namespace, state: State) -> int:
     settings = lifecycle.running_settings(state)
     answer = control.ask(state.root, {"do": "status"})
     if options.json:
-        print(json.dumps({"up": True, "name": settings.name, "domain": settings.domain, "number": settings.number,
-                          "state": str(state.root), "hub": hub.pid,
-                          "services": {name: f"http://{settings.outside_ip}:{port}"
-                                       for name, port in SERVICE_PORTS.items()}, **answer}, indent=1))
+        print(
+            json.dumps(
+                {
+                    "up": True,
+                    "name": settings.name,
+                    "domain": settings.domain,
+                    "number": settings.number,
+                    "state": str(state.root),
+                    "hub": hub.pid,
+                    "services": {
+                        name: f"http://{settings.outside_ip}:{port}" for name, port in SERVICE_PORTS.items()
+                    },
+                    **answer,
+                },
+                indent=1,
+            )
+        )
         return 0
     nodes = answer["nodes"]
     on = sum(node["power"] == "on" for node in nodes)
-    print(f"testbed {settings.name}: up, {len(nodes)} nodes, {on} on, services http://{settings.outside_ip}:5012")
+    print(
+        f"testbed {settings.name}: up, {len(nodes)} nodes, {on} on, services http://{settings.outside_ip}:5012"
+    )
     print(f"{'NODE':<12} {'ADDRESS':<16} {'POWER':<6} {'LINK':<16} {'BOOTS':>5}  FAULT")
     for node in nodes:
         fault = "-" if node["fault"] == "none" else node["fault"]
-        print(f"{node['name']:<12} {node['ssh']:<16} {node['power']:<6} {node['link'] or '-':<16} {node['boots']:>5}  "
-              f"{fault}")
+        print(
+            f"{node['name']:<12} {node['ssh']:<16} {node['power']:<6} {node['link'] or '-':<16} {node['boots']:>5}  "
+            f"{fault}"
+        )
     return 0
 
 
@@ -187,8 +236,17 @@ def _doctor() -> int:
     return 0
 
 
-_COMMANDS = {"up": _up, "down": _down, "status": _status, "exec": _exec, "inventory": _inventory, "ssh": _ssh,
-             "console": _console, "images": _images, "fault": _fault}
+_COMMANDS = {
+    "up": _up,
+    "down": _down,
+    "status": _status,
+    "exec": _exec,
+    "inventory": _inventory,
+    "ssh": _ssh,
+    "console": _console,
+    "images": _images,
+    "fault": _fault,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

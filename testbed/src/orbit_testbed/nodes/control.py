@@ -73,7 +73,9 @@ def ask(folder: Path, request: dict[str, Any], timeout: float = 30.0) -> dict[st
                 line = stream.readline()
             answer: dict[str, Any] = json.loads(line)
         except (OSError, ValueError) as error:
-            raise TestbedError(f"the hub in {folder} does not answer: {error}", f"see {folder / 'hub.log'}") from error
+            raise TestbedError(
+                f"the hub in {folder} does not answer: {error}", f"see {folder / 'hub.log'}"
+            ) from error
     if "error" in answer:
         raise TestbedError(str(answer["error"]), str(answer.get("remedy", "")))
     return answer

@@ -30,8 +30,10 @@ class Fault:
         """Read ``never-boot`` or ``slow-boot=3.5``; raises :class:`TestbedError` for anything else."""
         kind, equals, value = text.partition("=")
         if kind not in KINDS or (bool(equals) != (kind == "slow-boot")):
-            raise TestbedError(f"fault {text!r} is unknown",
-                               "one of never-boot, boot-disk, ssh-refuse, slow-boot=SECONDS, none")
+            raise TestbedError(
+                f"fault {text!r} is unknown",
+                "one of never-boot, boot-disk, ssh-refuse, slow-boot=SECONDS, none",
+            )
         if kind != "slow-boot":
             return cls(kind)
         try:

@@ -61,7 +61,9 @@ def require_programs() -> None:
     """Raise one error that names all missing programs and their packages."""
     missing = missing_programs()
     if missing:
-        raise TestbedError(f"missing programs: {', '.join(missing)}", apt_line([PROGRAMS[name] for name in missing]))
+        raise TestbedError(
+            f"missing programs: {', '.join(missing)}", apt_line([PROGRAMS[name] for name in missing])
+        )
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,14 @@ class Isolation:
 
 def _works(isolation: Isolation) -> str:
     """Try the namespaces with a command that does nothing; return what went wrong or ''."""
-    result = subprocess.run([program("unshare"), *isolation.flags, "true"],
-                            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
+    result = subprocess.run(
+        [program("unshare"), *isolation.flags, "true"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     return "" if result.returncode == 0 else result.stderr.strip() or f"exit status {result.returncode}"
 
 
@@ -93,9 +101,11 @@ def _sysctl(name: str) -> str:
 
 def _namespace_remedy() -> str:
     sudo = "" if os.geteuid() == 0 else "sudo "
-    for name, bad, good in (("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
-                            ("kernel.unprivileged_userns_clone", "0", "1"),
-                            ("user.max_user_namespaces", "0", "15000")):
+    for name, bad, good in (
+        ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+        ("kernel.unprivileged_userns_clone", "0", "1"),
+        ("user.max_user_namespaces", "0", "15000"),
+    ):
         if _sysctl(name) == bad:
             return f"{sudo}sysctl -w {name}={good}" + ("" if os.geteuid() == 0 else "   (or run as root)")
     if os.geteuid() == 0:

@@ -44,8 +44,14 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
 def _mount(*arguments: str) -> None:
-    result = subprocess.run([program("mount"), *arguments], stdin=subprocess.DEVNULL, capture_output=True,
-                            text=True, timeout=30, check=False)
+    result = subprocess.run(
+        [program("mount"), *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     if result.returncode != 0:
         raise TestbedError(f"mount {' '.join(arguments)}: {result.stderr.strip()}")
 
@@ -74,8 +80,14 @@ def _prepare_mounts(state: State) -> None:
         _mount("--bind", f"/dev/{name}", str(devices / name))
     (devices / "pts").mkdir()
     (devices / "sda").touch()
-    for name, target in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"),
-                         ("stderr", "fd/2"), ("shm", "/tmp")):
+    for name, target in (
+        ("ptmx", "pts/ptmx"),
+        ("fd", "/proc/self/fd"),
+        ("stdin", "fd/0"),
+        ("stdout", "fd/1"),
+        ("stderr", "fd/2"),
+        ("shm", "/tmp"),
+    ):
         (devices / name).symlink_to(target)
     # Shared by all nodes, so none may change it; writing to the devices is no write to this file system.
     _mount("-o", "remount,ro", str(devices))
@@ -84,11 +96,19 @@ def _prepare_mounts(state: State) -> None:
 def _services_config(settings: Settings, state: State) -> ServicesConfig:
     return ServicesConfig(
         domain=settings.domain,
-        nodes=tuple(NodeRecord(node.name, node.x, node.y, f"{node.name}.{settings.domain}", node.control_ip)
-                    for node in settings.nodes),
-        image_dir=state.images, tftp_dir=state.pxe, state_file=state.services, log_dir=state.logs,
+        nodes=tuple(
+            NodeRecord(node.name, node.x, node.y, f"{node.name}.{settings.domain}", node.control_ip)
+            for node in settings.nodes
+        ),
+        image_dir=state.images,
+        tftp_dir=state.pxe,
+        state_file=state.services,
+        log_dir=state.logs,
         frisbeed=(sys.executable, "-m", "orbit_testbed.frisbee.server_cli"),
-        interface=settings.server_ip, group_base=f"239.{settings.number}.0.0", bandwidth=settings.bandwidth)
+        interface=settings.server_ip,
+        group_base=f"239.{settings.number}.0.0",
+        bandwidth=settings.bandwidth,
+    )
 
 
 class Hub:
@@ -98,8 +118,15 @@ class Hub:
         self.settings = settings
         self.state = state
         base = Path("/run/orbit")
-        chassis = Chassis(settings=settings, state=state, nested=nested, work=base / "work", devices=base / "dev",
-                          trees=base / "trees", launch=base / "trees" / launch / LAUNCH_AT)
+        chassis = Chassis(
+            settings=settings,
+            state=state,
+            nested=nested,
+            work=base / "work",
+            devices=base / "dev",
+            trees=base / "trees",
+            launch=base / "trees" / launch / LAUNCH_AT,
+        )
         self.machines = {node.name: Machine(node, chassis) for node in settings.nodes}
         self.power = LightPower(self.machines)
         self.stop = asyncio.Event()
@@ -149,10 +176,16 @@ class Hub:
         node = machine.node
         link = self.state.pxe / node.hex_ip
         return {
-            "name": node.name, "x": node.x, "y": node.y, "control_ip": node.control_ip,
-            "ssh": f"{node.outside_ip}", "power": "on" if machine.powered else "off", "running": machine.running,
+            "name": node.name,
+            "x": node.x,
+            "y": node.y,
+            "control_ip": node.control_ip,
+            "ssh": f"{node.outside_ip}",
+            "power": "on" if machine.powered else "off",
+            "running": machine.running,
             "link": os.readlink(link).removeprefix("./") if link.is_symlink() else None,
-            "boots": machine.boots, "fault": str(machine.fault),
+            "boots": machine.boots,
+            "fault": str(machine.fault),
         }
 
 
@@ -160,7 +193,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m orbit_testbed.nodes.hub")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--ready-fd", type=int, required=True)
-    parser.add_argument("--socket-fds", required=True, metavar="N,N,...", help="in the order of Settings.listeners")
+    parser.add_argument(
+        "--socket-fds", required=True, metavar="N,N,...", help="in the order of Settings.listeners"
+    )
     parser.add_argument("--nested", action="store_true")
     parser.add_argument("--launch", required=True, metavar="TREE")
     return parser.parse_args()
@@ -196,8 +231,9 @@ def main() -> int:
     return 0
 
 
-async def _main(settings: Settings, state: State, options: argparse.Namespace,
-                sockets: dict[str, socket.socket]) -> None:
+async def _main(
+    settings: Settings, state: State, options: argparse.Namespace, sockets: dict[str, socket.socket]
+) -> None:
     await Hub(settings, state, options.nested, options.launch).run(sockets, options.ready_fd)
 
 

@@ -10,9 +10,24 @@ from orbit_testbed.nodes.layout import SERVICE_PORTS, SSH_PORT, Settings, State
 
 #: Every boot of a node is another machine to ssh, and a dead one must not hold a caller for ever.
 SSH_OPTIONS = (
-    "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null",
-    "-o", "IdentitiesOnly=yes", "-o", "PasswordAuthentication=no", "-o", "ConnectTimeout=10",
-    "-o", "ServerAliveInterval=3", "-o", "ServerAliveCountMax=2", "-o", "KexAlgorithms=curve25519-sha256",
+    "-o",
+    "StrictHostKeyChecking=no",
+    "-o",
+    "UserKnownHostsFile=/dev/null",
+    "-o",
+    "GlobalKnownHostsFile=/dev/null",
+    "-o",
+    "IdentitiesOnly=yes",
+    "-o",
+    "PasswordAuthentication=no",
+    "-o",
+    "ConnectTimeout=10",
+    "-o",
+    "ServerAliveInterval=3",
+    "-o",
+    "ServerAliveCountMax=2",
+    "-o",
+    "KexAlgorithms=curve25519-sha256",
 )
 
 
@@ -47,5 +62,9 @@ def text(settings: Settings, state: State) -> str:
         "    image: sender.ndz",
     ]
     if settings.rows > 1:
-        lines += ["  receivers:", f'    nodes: "[1..{settings.columns},2..{settings.rows}]"', "    image: receiver.ndz"]
+        lines += [
+            "  receivers:",
+            f'    nodes: "[1..{settings.columns},2..{settings.rows}]"',
+            "    image: receiver.ndz",
+        ]
     return "\n".join(lines) + "\n"

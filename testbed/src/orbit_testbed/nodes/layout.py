@@ -114,10 +114,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise TestbedError(f"--name {self.name!r}: only a-z, 0-9 and inner hyphens, 32 characters at most")
+            raise TestbedError(
+                f"--name {self.name!r}: only a-z, 0-9 and inner hyphens, 32 characters at most"
+            )
         if not 1 <= self.number <= 254:
-            raise TestbedError(f"--number {self.number}: not within 1..254",
-                               "it becomes the second octet of 10.N.x.y and 127.N.x.y")
+            raise TestbedError(
+                f"--number {self.number}: not within 1..254",
+                "it becomes the second octet of 10.N.x.y and 127.N.x.y",
+            )
         parse_grid(f"{self.columns}x{self.rows}")
         if not 100_000 <= self.bandwidth <= 100_000_000_000:
             raise TestbedError(f"--bandwidth {self.bandwidth}: not within 100000..100000000000 bit/s")
@@ -142,8 +146,9 @@ class Settings:
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """All nodes, row by row."""
-        return tuple(Node(self.number, x, y)
-                     for y in range(1, self.rows + 1) for x in range(1, self.columns + 1))
+        return tuple(
+            Node(self.number, x, y) for y in range(1, self.rows + 1) for x in range(1, self.columns + 1)
+        )
 
     def node(self, name: str) -> Node:
         """Return the node of that name, with or without the domain."""
@@ -151,8 +156,10 @@ class Settings:
         for node in self.nodes:
             if node.name == short:
                 return node
-        raise TestbedError(f"node {name!r} is not in testbed {self.name}",
-                           f"its nodes are {self.nodes[0].name} to {self.nodes[-1].name}")
+        raise TestbedError(
+            f"node {name!r} is not in testbed {self.name}",
+            f"its nodes are {self.nodes[0].name} to {self.nodes[-1].name}",
+        )
 
     def listeners(self) -> Iterator[tuple[str, str, int]]:
         """Yield (what, loopback address, port) of everything that is reachable from outside."""

@@ -52,13 +52,17 @@ def _locked(state: State) -> Iterator[None]:
         state.root.mkdir(parents=True, exist_ok=True)
         handle = os.open(state.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise TestbedError(f"state folder {state.root}: {error.strerror}",
-                           "choose another one with --dir or ORBIT_TESTBED_HOME") from error
+        raise TestbedError(
+            f"state folder {state.root}: {error.strerror}",
+            "choose another one with --dir or ORBIT_TESTBED_HOME",
+        ) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise TestbedError(f"another orbit-testbed is working on {state.root}", "wait for it to end") from None
+            raise TestbedError(
+                f"another orbit-testbed is working on {state.root}", "wait for it to end"
+            ) from None
         yield
     finally:
         os.close(handle)
@@ -89,8 +93,10 @@ def up(settings: Settings, state: State, say: Say, *, keep: bool = False) -> Non
             for sock in sockets:
                 sock.close()
         _forget_old_trees(state, image)
-    say(f"up: {len(settings.nodes)} nodes {settings.nodes[0].name} to {settings.nodes[-1].name}, all switched off "
-        f"({time.monotonic() - began:.1f} s)")
+    say(
+        f"up: {len(settings.nodes)} nodes {settings.nodes[0].name} to {settings.nodes[-1].name}, all switched off "
+        f"({time.monotonic() - began:.1f} s)"
+    )
 
 
 def down(state: State, say: Say, *, purge: bool = False) -> None:
@@ -107,7 +113,9 @@ def down(state: State, say: Say, *, purge: bool = False) -> None:
             say("already down")
         if purge:
             if not (state.settings.exists() or state.cache.exists() or state.key.exists()):
-                raise TestbedError(f"{state.root} does not look like the state folder of a testbed; not removed")
+                raise TestbedError(
+                    f"{state.root} does not look like the state folder of a testbed; not removed"
+                )
             tree.remove(state.root)
             say(f"removed {state.root}")
 
@@ -127,11 +135,16 @@ def _stop(state: State) -> None:
 def _make_images(state: State, say: Say) -> memoryimage.MemoryImage:
     public = tree.make_login_key(state.key)
     began = time.monotonic()
-    image = memoryimage.build(state.cache, hostkey=tree.make_hostkey(state.root / "keys/memory"), authorized_key=public)
+    image = memoryimage.build(
+        state.cache, hostkey=tree.make_hostkey(state.root / "keys/memory"), authorized_key=public
+    )
     made = diskimage.build_all(state.cache, state.images, keys=state.root / "keys", authorized_key=public)
     if (took := time.monotonic() - began) > 0.5:
-        say(f"made the memory image and {', '.join(made)} ({took:.1f} s)" if made else
-            f"made the memory image ({took:.1f} s)")
+        say(
+            f"made the memory image and {', '.join(made)} ({took:.1f} s)"
+            if made
+            else f"made the memory image ({took:.1f} s)"
+        )
     return image
 
 
@@ -151,10 +164,13 @@ def _listen(settings: Settings) -> list[socket.socket]:
         if error.errno == errno.EADDRINUSE:
             raise TestbedError(
                 f"{address}:{port} ({what}) is in use, so testbed number {settings.number} is taken",
-                "take that testbed down, or choose another number: orbit-testbed up --number N") from error
+                "take that testbed down, or choose another number: orbit-testbed up --number N",
+            ) from error
         if error.errno == errno.EMFILE:
-            raise TestbedError(f"too few file descriptors for {len(settings.nodes)} nodes",
-                               "raise the limit: ulimit -n 65536") from error
+            raise TestbedError(
+                f"too few file descriptors for {len(settings.nodes)} nodes",
+                "raise the limit: ulimit -n 65536",
+            ) from error
         raise TestbedError(f"cannot listen on {address}:{port} ({what}): {error.strerror}") from error
     return sockets
 
@@ -164,7 +180,7 @@ def _fresh_state(settings: Settings, state: State, image: memoryimage.MemoryImag
     for path in (state.nodes, state.tftp, state.logs, state.services, state.hub_log, state.hub_pid):
         tree.remove(path)
     for folder in (state.pxe, state.tftp / "boot", state.images, state.logs):
-        folder.mkdir(parents=True)if not folder.exists() else None
+        folder.mkdir(parents=True) if not folder.exists() else None
     for node in settings.nodes:
         disk = state.disk(node)
         disk.parent.mkdir(parents=True)
@@ -178,13 +194,28 @@ def _fresh_state(settings: Settings, state: State, image: memoryimage.MemoryImag
     tree.write_file(state.settings, settings.to_json() + "\n")
 
 
-def _start(settings: Settings, state: State, isolation: host.Isolation, image: memoryimage.MemoryImage,
-           sockets: list[socket.socket]) -> None:
+def _start(
+    settings: Settings,
+    state: State,
+    isolation: host.Isolation,
+    image: memoryimage.MemoryImage,
+    sockets: list[socket.socket],
+) -> None:
     """Start the hub in its namespaces and wait for its report."""
     read, write = os.pipe()
     handles = [sock.fileno() for sock in sockets]
-    hub = [sys.executable, "-m", "orbit_testbed.nodes.hub", str(state.root), "--ready-fd", str(write),
-           "--socket-fds", ",".join(map(str, handles)), "--launch", image.tree.name]
+    hub = [
+        sys.executable,
+        "-m",
+        "orbit_testbed.nodes.hub",
+        str(state.root),
+        "--ready-fd",
+        str(write),
+        "--socket-fds",
+        ",".join(map(str, handles)),
+        "--launch",
+        image.tree.name,
+    ]
     if isolation.user_namespace:
         hub.append("--nested")
     # Process 1 of the PID namespace is a shell that reaps what loses its parent, and ends with the hub.
@@ -192,9 +223,15 @@ def _start(settings: Settings, state: State, isolation: host.Isolation, image: m
     with open(read, "rb") as report, state.hub_log.open("ab") as log:
         try:
             # The kernel's own working folder must not be one that somebody wants to unmount or remove.
-            outer = subprocess.Popen([host.program("unshare"), *isolation.flags, "--", *init, *hub],
-                                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
-                                     pass_fds=[write, *handles])
+            outer = subprocess.Popen(
+                [host.program("unshare"), *isolation.flags, "--", *init, *hub],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+                pass_fds=[write, *handles],
+            )
         finally:
             os.close(write)
         try:
@@ -225,8 +262,9 @@ def _wait_ready(report: int, state: State) -> None:
         answer = json.loads(received)
     except ValueError:
         lines = state.hub_log.read_text(errors="replace").strip().splitlines()
-        raise TestbedError(f"the hub ended: {lines[-1] if lines else 'without a word'}",
-                           f"see {state.hub_log}") from None
+        raise TestbedError(
+            f"the hub ended: {lines[-1] if lines else 'without a word'}", f"see {state.hub_log}"
+        ) from None
     if "error" in answer:
         raise TestbedError(answer["error"], answer.get("remedy", ""))
 
@@ -253,8 +291,19 @@ def ssh_command(state: State, node_name: str) -> list[str]:
     """Return the ssh command that logs in to a node; append the remote command."""
     settings = running_settings(state)
     node = settings.node(node_name)
-    return [host.program("ssh"), "-F", "/dev/null", "-p", str(SSH_PORT), "-i", str(state.key), *inventory.SSH_OPTIONS,
-            "-o", "LogLevel=ERROR", f"root@{node.outside_ip}"]
+    return [
+        host.program("ssh"),
+        "-F",
+        "/dev/null",
+        "-p",
+        str(SSH_PORT),
+        "-i",
+        str(state.key),
+        *inventory.SSH_OPTIONS,
+        "-o",
+        "LogLevel=ERROR",
+        f"root@{node.outside_ip}",
+    ]
 
 
 def state_of(name: str, folder: Path | None, home: Path) -> State:

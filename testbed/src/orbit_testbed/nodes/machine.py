@@ -172,29 +172,59 @@ class Machine:
                 await self._stop(soft=False)
                 self._start()
             else:
-                log.warning("%s: the system ended with status %s; the power stays on", self.node.name, run.status)
+                log.warning(
+                    "%s: the system ended with status %s; the power stays on", self.node.name, run.status
+                )
 
     def _environment(self) -> dict[str, str]:
         chassis, node = self._chassis, self.node
         delay = round(random.uniform(*chassis.settings.boot_delay), 3)
         return {
-            "PATH": os.defpath, "NODE": node.name, "IP": node.control_ip, "HEX": node.hex_ip, "MAC": node.mac,
-            "SERVER": chassis.settings.server_ip, "DISK": str(chassis.state.disk(node)),
-            "SECTORS": str(DISK_SIZE // 512), "DEVICES": str(chassis.devices), "TREES": str(chassis.trees),
-            "WORK": str(chassis.work), "LAUNCH": str(chassis.launch), "NESTED": "1" if chassis.nested else "0",
-            "LOSS": f"{chassis.settings.loss:g}", "DEBUGFS": program("debugfs"), **self.fault.firmware(delay),
+            "PATH": os.defpath,
+            "NODE": node.name,
+            "IP": node.control_ip,
+            "HEX": node.hex_ip,
+            "MAC": node.mac,
+            "SERVER": chassis.settings.server_ip,
+            "DISK": str(chassis.state.disk(node)),
+            "SECTORS": str(DISK_SIZE // 512),
+            "DEVICES": str(chassis.devices),
+            "TREES": str(chassis.trees),
+            "WORK": str(chassis.work),
+            "LAUNCH": str(chassis.launch),
+            "NESTED": "1" if chassis.nested else "0",
+            "LOSS": f"{chassis.settings.loss:g}",
+            "DEBUGFS": program("debugfs"),
+            **self.fault.firmware(delay),
         }
 
     def _spawn(self) -> Run:
         read, write = os.pipe()
         os.set_blocking(read, False)
-        console = os.open(self._chassis.state.console(self.node), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        console = os.open(
+            self._chassis.state.console(self.node), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
+        )
         try:
             outer = subprocess.Popen(
-                [program("nsenter"), f"--net={network.namespace_path(self.node.namespace)}",
-                 program("unshare"), "--mount", "--pid", "--uts", "--fork", "--kill-child",
-                 program("busybox"), "sh", str(Path(__file__).with_name("firmware.sh"))],
-                stdin=write, stdout=console, stderr=console, env=self._environment(), start_new_session=True)
+                [
+                    program("nsenter"),
+                    f"--net={network.namespace_path(self.node.namespace)}",
+                    program("unshare"),
+                    "--mount",
+                    "--pid",
+                    "--uts",
+                    "--fork",
+                    "--kill-child",
+                    program("busybox"),
+                    "sh",
+                    str(Path(__file__).with_name("firmware.sh")),
+                ],
+                stdin=write,
+                stdout=console,
+                stderr=console,
+                env=self._environment(),
+                start_new_session=True,
+            )
         except BaseException:
             os.close(read)
             raise

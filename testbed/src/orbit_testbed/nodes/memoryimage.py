@@ -34,12 +34,52 @@ TOOLS = {
     "imageunzip": "orbit_testbed.ndz.unzip_cli",
 }
 #: Parts of the standard library that no imaging tool can need.
-_NOT_NEEDED = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages",
-               "dist-packages", "pydoc_data", "distutils", "curses", "dbm", "sqlite3", "venv", "unittest",
-               "xmlrpc", "wsgiref", "asyncio", "multiprocessing", "concurrent", "html", "email", "zoneinfo",
-               "tomllib", "__phello__"}
-_NOT_NEEDED_EXTENSIONS = ("_tkinter", "_test", "_ctypes_test", "xx", "_sqlite3", "_curses", "readline", "_dbm",
-                          "_gdbm", "nis", "ossaudiodev", "_ssl", "_crypt", "_codecs_", "_decimal", "_asyncio")
+_NOT_NEEDED = {
+    "test",
+    "tests",
+    "idlelib",
+    "tkinter",
+    "turtledemo",
+    "ensurepip",
+    "lib2to3",
+    "site-packages",
+    "dist-packages",
+    "pydoc_data",
+    "distutils",
+    "curses",
+    "dbm",
+    "sqlite3",
+    "venv",
+    "unittest",
+    "xmlrpc",
+    "wsgiref",
+    "asyncio",
+    "multiprocessing",
+    "concurrent",
+    "html",
+    "email",
+    "zoneinfo",
+    "tomllib",
+    "__phello__",
+}
+_NOT_NEEDED_EXTENSIONS = (
+    "_tkinter",
+    "_test",
+    "_ctypes_test",
+    "xx",
+    "_sqlite3",
+    "_curses",
+    "readline",
+    "_dbm",
+    "_gdbm",
+    "nis",
+    "ossaudiodev",
+    "_ssl",
+    "_crypt",
+    "_codecs_",
+    "_decimal",
+    "_asyncio",
+)
 
 _WRAPPER = """\
 #!/bin/sh
@@ -67,7 +107,9 @@ def _loader(binary: Path) -> Path:
     for library in tree.shared_objects(binary.resolve()):
         if library.name.startswith("ld"):
             return library
-    raise TestbedError(f"{binary} is not a dynamic program of the GNU C library", "run the testbed with such a Python")
+    raise TestbedError(
+        f"{binary} is not a dynamic program of the GNU C library", "run the testbed with such a Python"
+    )
 
 
 def _package(name: str) -> Path | None:
@@ -79,8 +121,10 @@ def _package(name: str) -> Path | None:
 def _own_sources() -> list[Path]:
     ours = _package("orbit_testbed")
     assert ours is not None
-    return [ours / "__init__.py",
-            *sorted(path for part in ("ndz", "frisbee") for path in (ours / part).rglob("*.py"))]
+    return [
+        ours / "__init__.py",
+        *sorted(path for part in ("ndz", "frisbee") for path in (ours / part).rglob("*.py")),
+    ]
 
 
 def _build_tree(root: Path, hostkey: Path, authorized_key: str) -> None:
@@ -108,13 +152,18 @@ def _build_runtime(root: Path) -> None:
 
     def unneeded(folder: str, names: list[str]) -> set[str]:
         inside_cache = Path(folder).name == "__pycache__"
-        return {name for name in names
-                if name in _NOT_NEEDED or name.startswith("config-")
-                or (inside_cache and not name.endswith(cache_suffix))
-                or (name.endswith(".so") and name.startswith(_NOT_NEEDED_EXTENSIONS))}
+        return {
+            name
+            for name in names
+            if name in _NOT_NEEDED
+            or name.startswith("config-")
+            or (inside_cache and not name.endswith(cache_suffix))
+            or (name.endswith(".so") and name.startswith(_NOT_NEEDED_EXTENSIONS))
+        }
 
-    shutil.copytree(sysconfig.get_path("stdlib"), home, ignore=unneeded, symlinks=False,
-                    ignore_dangling_symlinks=True)
+    shutil.copytree(
+        sysconfig.get_path("stdlib"), home, ignore=unneeded, symlinks=False, ignore_dangling_symlinks=True
+    )
     site = base / "site"
     ours = _package("orbit_testbed")
     assert ours is not None
@@ -133,11 +182,22 @@ def _build_runtime(root: Path) -> None:
 
 def build(cache: Path, *, hostkey: Path, authorized_key: str) -> MemoryImage:
     """Return the memory image for these keys, from the cache when it has been made before."""
-    tree_name = "memory-" + tree.digest([*tree.base_inputs(), Path(program("unshare")), hostkey], authorized_key,
-                                        tree.INIT, *map(_wrapper, TOOLS.values()), Path(__file__).read_text())
+    tree_name = "memory-" + tree.digest(
+        [*tree.base_inputs(), Path(program("unshare")), hostkey],
+        authorized_key,
+        tree.INIT,
+        *map(_wrapper, TOOLS.values()),
+        Path(__file__).read_text(),
+    )
     isal = _package("isal")
-    runtime_name = "runtime-" + tree.digest(_own_sources(), sys.version, sys.executable, str(isal),
-                                            sysconfig.get_path("stdlib"), Path(__file__).read_text())
+    runtime_name = "runtime-" + tree.digest(
+        _own_sources(),
+        sys.version,
+        sys.executable,
+        str(isal),
+        sysconfig.get_path("stdlib"),
+        Path(__file__).read_text(),
+    )
     return MemoryImage(
         tree.cached(cache, tree_name, lambda path: _build_tree(path, hostkey, authorized_key)),
         tree.cached(cache, runtime_name, _build_runtime),
@@ -151,8 +211,10 @@ def kernel_text(image: MemoryImage) -> str:
 
 def pxe_config(name: str) -> str:
     """Return the pxelinux configuration that boots the memory image ``name``."""
-    return (f"SERIAL 0 115200\nDEFAULT {name}\nPROMPT 0\nLABEL {name}\n  KERNEL boot/{name}\n"
-            f"  APPEND console=ttyS0 quiet\n  IPAPPEND 3\n")
+    return (
+        f"SERIAL 0 115200\nDEFAULT {name}\nPROMPT 0\nLABEL {name}\n  KERNEL boot/{name}\n"
+        f"  APPEND console=ttyS0 quiet\n  IPAPPEND 3\n"
+    )
 
 
 #: The pxelinux configuration of nodes without a link: the disk.

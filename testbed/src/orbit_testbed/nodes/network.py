@@ -23,8 +23,9 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 def _batch(lines: Iterable[str]) -> None:
     """Run ``ip`` once for many commands (400 nodes: 0.4 s instead of 3 s)."""
     text = "\n".join(lines) + "\n"
-    result = subprocess.run([program("ip"), "-batch", "-"], input=text, capture_output=True, text=True,
-                            timeout=120, check=False)
+    result = subprocess.run(
+        [program("ip"), "-batch", "-"], input=text, capture_output=True, text=True, timeout=120, check=False
+    )
     if result.returncode != 0:
         raise TestbedError(f"cannot set up the testbed's network: {result.stderr.strip()}")
 
@@ -35,18 +36,24 @@ def create(settings: Settings) -> None:
     A node's side is called ``eth0``; the node configures it when it boots. Snooping stays off: every node
     sees every group, as behind a switch that floods.
     """
-    _batch([
-        "link set lo up",
-        f"link add {BRIDGE} type bridge mcast_snooping 0",
-        f"link set {BRIDGE} up",
-        f"addr add {settings.server_ip}/16 dev {BRIDGE}",
-        f"route add 239.0.0.0/8 dev {BRIDGE}",
-        *(line for node in settings.nodes for line in (
-            f"netns add {node.namespace}",
-            f"link add {node.port} type veth peer name eth0 address {node.mac} netns {node.namespace}",
-            f"link set {node.port} master {BRIDGE}",
-        )),
-    ])
+    _batch(
+        [
+            "link set lo up",
+            f"link add {BRIDGE} type bridge mcast_snooping 0",
+            f"link set {BRIDGE} up",
+            f"addr add {settings.server_ip}/16 dev {BRIDGE}",
+            f"route add 239.0.0.0/8 dev {BRIDGE}",
+            *(
+                line
+                for node in settings.nodes
+                for line in (
+                    f"netns add {node.namespace}",
+                    f"link add {node.port} type veth peer name eth0 address {node.mac} netns {node.namespace}",
+                    f"link set {node.port} master {BRIDGE}",
+                )
+            ),
+        ]
+    )
     # A bridge takes the lowest address of its ports; a fixed one keeps the nodes' neighbour tables right.
     _batch([f"link set {BRIDGE} address 02:00:0a:{settings.number:02x}:00:01"])
 

@@ -19,7 +19,7 @@ def start_time(pid: int) -> int | None:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
-    fields = stat[stat.rindex(b")") + 2:].split()
+    fields = stat[stat.rindex(b")") + 2 :].split()
     # Field 3 is the state; a zombie has ended and only waits for its parent.
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 

@@ -106,7 +106,9 @@ class Gateway:
     async def serve(self, listener: socket.socket, host: str, port: int = 22) -> None:
         """Carry every connection accepted on ``listener`` to ``host:port``."""
         loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_server(lambda: _Caller(host, port, self._tasks), sock=listener))
+        self._servers.append(
+            await loop.create_server(lambda: _Caller(host, port, self._tasks), sock=listener)
+        )
 
     def close(self) -> None:
         """Accept no more connections; carried ones end with their ends."""

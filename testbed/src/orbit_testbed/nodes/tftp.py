@@ -50,10 +50,25 @@ class TftpServer:
         """Start the server and return once it serves ``pxelinux.cfg/default``."""
         # The empty user and group keep it from changing ids, which a user namespace of one id refuses.
         self._process = await asyncio.create_subprocess_exec(
-            program("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--user=", "--group=", "--port=0",
-            f"--listen-address={self._address}", "--bind-interfaces", "--no-resolv", "--no-hosts", "--enable-tftp",
-            f"--tftp-root={self._root}", "--tftp-max=2000", "--pid-file=", f"--log-facility={self._log}",
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE)
+            program("dnsmasq"),
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--user=",
+            "--group=",
+            "--port=0",
+            f"--listen-address={self._address}",
+            "--bind-interfaces",
+            "--no-resolv",
+            "--no-hosts",
+            "--enable-tftp",
+            f"--tftp-root={self._root}",
+            "--tftp-max=2000",
+            "--pid-file=",
+            f"--log-facility={self._log}",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
         ended = asyncio.ensure_future(self._process.communicate())
         try:
             async with asyncio.timeout(timeout):
@@ -61,8 +76,9 @@ class TftpServer:
                     if ended.done():
                         raise TestbedError(f"dnsmasq did not start: {ended.result()[1].decode().strip()}")
         except TimeoutError:
-            raise TestbedError(f"dnsmasq does not answer TFTP requests within {timeout:g} s",
-                               f"see {self._log}") from None
+            raise TestbedError(
+                f"dnsmasq does not answer TFTP requests within {timeout:g} s", f"see {self._log}"
+            ) from None
 
     async def stop(self) -> None:
         """Stop the server."""

@@ -41,8 +41,15 @@ wait
 @cache
 def shared_objects(path: Path) -> tuple[Path, ...]:
     """Return the shared objects, program interpreter included, that an ELF file needs; () when it is static."""
-    result = subprocess.run([program("ldd"), str(path)], stdin=subprocess.DEVNULL, capture_output=True,
-                            text=True, timeout=30, check=False, env={**os.environ, "LC_ALL": "C"})
+    result = subprocess.run(
+        [program("ldd"), str(path)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "LC_ALL": "C"},
+    )
     if result.returncode != 0:
         return ()
     found = []
@@ -74,8 +81,14 @@ def write_file(target: Path, text: str, mode: int = 0o644) -> None:
 @cache
 def applets() -> tuple[str, ...]:
     """Return the names busybox answers to."""
-    result = subprocess.run([program("busybox"), "--list"], stdin=subprocess.DEVNULL, capture_output=True,
-                            text=True, timeout=30, check=True)
+    result = subprocess.run(
+        [program("busybox"), "--list"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
     return tuple(sorted(name for name in result.stdout.split() if name != "busybox"))
 
 
@@ -90,8 +103,21 @@ def make_base(root: Path, *, hostkey: Path, authorized_key: str) -> None:
 
     It lets in root by the given public key only. ``root`` is made when it does not exist.
     """
-    for folder in ("bin", "sbin", "usr/bin", "usr/sbin", "etc/dropbear", "root/.ssh", "dev", "proc", "sys", "tmp",
-                   "run", "mnt", "var/log"):
+    for folder in (
+        "bin",
+        "sbin",
+        "usr/bin",
+        "usr/sbin",
+        "etc/dropbear",
+        "root/.ssh",
+        "dev",
+        "proc",
+        "sys",
+        "tmp",
+        "run",
+        "mnt",
+        "var/log",
+    ):
         (root / folder).mkdir(parents=True, exist_ok=True)
     busybox = Path(program("busybox"))
     dropbear = Path(program("dropbear"))
@@ -162,8 +188,14 @@ def make_hostkey(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(path.name + ".new")
         draft.unlink(missing_ok=True)
-        subprocess.run([program("dropbearkey"), "-t", "ed25519", "-f", str(draft)], stdin=subprocess.DEVNULL,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, check=True)
+        subprocess.run(
+            [program("dropbearkey"), "-t", "ed25519", "-f", str(draft)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            check=True,
+        )
         draft.rename(path)
     return path
 
@@ -174,6 +206,10 @@ def make_login_key(path: Path) -> str:
     if not (path.exists() and public.exists()):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        subprocess.run([program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", "orbit-testbed", "-f", str(path)],
-                       stdin=subprocess.DEVNULL, timeout=60, check=True)
+        subprocess.run(
+            [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", "orbit-testbed", "-f", str(path)],
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            check=True,
+        )
     return public.read_text().strip()

@@ -42,7 +42,10 @@ class LightPower:
     @staticmethod
     async def _all(actions: Mapping[Machine, Coroutine[None, None, None]]) -> None:
         results = await asyncio.gather(*actions.values(), return_exceptions=True)
-        failed = [f"{machine.node.name}: {result}" for machine, result in zip(actions, results, strict=True)
-                  if isinstance(result, BaseException)]
+        failed = [
+            f"{machine.node.name}: {result}"
+            for machine, result in zip(actions, results, strict=True)
+            if isinstance(result, BaseException)
+        ]
         if failed:
             raise PowerError("; ".join(failed))
