@@ -4,9 +4,9 @@
 # Every target first brings its environment up to date (tools/setup; some hundredths of a second when it is).
 # The tools find their checkout themselves, so `make -C FOLDER` and `make -f FOLDER/Makefile` both work.
 TOOLS := $(dir $(lastword $(MAKEFILE_LIST)))tools
-CHECK := $(TOOLS)/setup dev && $(TOOLS)/../.venv/bin/python $(TOOLS)/check
+CHECK := $(TOOLS)/setup dev && $(TOOLS)/../.venv/bin/python $(TOOLS)/check.py
 .DEFAULT_GOAL := help
-# The parts of a run are shared out by tools/check; `make -j` must not start two runs at once.
+# tools/check.py shares the parts out itself; `make -j` must not start two runs at once.
 .NOTPARALLEL:
 .PHONY: help demo test check tests setup sanity unit units units-2.17 integration molecule lint types docs build bench clean
 

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run checks and tests: ``tools/check [PART or GROUP...]``; without arguments, all of them.
+"""Run checks and tests: ``.venv/bin/python tools/check.py [PART or GROUP...]``; without arguments, all of them.
 
 One part shows its output as it comes. Several run two at a time (one on a single-core machine), each into a
 log of its own: a line tells how each ended, a failed one shows the end of its log; a table closes the run.
