@@ -21,6 +21,7 @@ from orbit_testbed.ndz import relocate
 from orbit_testbed.ndz.codec import Inflater
 from orbit_testbed.ndz.format import (
     INDEX_SIZE,
+    MAX_SECTORS,
     RELOC_SHORT_SECTOR,
     SECTOR,
     Buffer,
@@ -196,24 +197,10 @@ class Target:
         for relocation in index.relocations:
             if relocation.type not in relocate.KNOWN:
                 self._say(f"{self.name}: relocations of unknown type {relocation.type} are ignored")
-        stream = Inflater(
-            memoryview(chunk)[INDEX_SIZE : INDEX_SIZE + index.length], name=self.name, chunk=index.number
-        )
-        total = index.sectors * SECTOR
-        read: Callable[[int], Buffer] = stream.read
-        whole = total <= _WHOLE_LIMIT
-        if whole:
-            read = _slices(stream.read(total))
-            stream.finish()
         written = 0
-        for sector, count, relocations in _pieces(index):
-            piece = read(count * SECTOR)
-            if relocations:
-                piece = self._relocated(piece, sector, relocations, index.number)
+        for sector, piece in contents(chunk, index, name=self.name, base=self._base, size=self._sectors):
             self._write(piece, sector)
             written += len(piece)
-        if not whole:
-            stream.finish()
         if self._fill is not None:
             for start, count in index.free():
                 written += self._fill_range(start, min(start + count, self._sectors))
@@ -233,18 +220,6 @@ class Target:
             raise NdzError(f"cannot flush: {_reason(error)}", name=self.name) from None
         finally:
             os.close(fd)
-
-    def _relocated(self, piece: Buffer, sector: int, relocations: list[Relocation], number: int) -> bytearray:
-        result = bytearray(piece)
-        try:
-            relocate.apply(result, sector, relocations, self._base, self._sectors)
-        except NdzError as error:
-            error.name, error.chunk = self.name, number
-            raise
-        for relocation in relocations:
-            if relocation.type == RELOC_SHORT_SECTOR:
-                del result[-SECTOR + relocation.length :]
-        return result
 
     def _write(self, data: Buffer, sector: int) -> None:
         """Write all of ``data`` at a sector of the image."""
@@ -316,6 +291,41 @@ class Target:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close(sync=kind is None)
+
+
+def contents(
+    chunk: Buffer, index: ChunkIndex, *, name: str | None = None, base: int = 0, size: int = MAX_SECTORS
+) -> Iterator[tuple[int, Buffer]]:
+    """Yield (sector, data) of a chunk's regions, inflated and relocated, ascending, in handy pieces.
+
+    ``base`` and ``size`` are the first sector and number of sectors of the partition the data is for. A
+    chunk that inflates to no more than 16 MiB is checked in full before its first piece is given out.
+    Raises :class:`NdzError`.
+    """
+    stream = Inflater(
+        memoryview(chunk)[INDEX_SIZE : INDEX_SIZE + index.length], name=name, chunk=index.number
+    )
+    total = index.sectors * SECTOR
+    read: Callable[[int], Buffer] = stream.read
+    whole = total <= _WHOLE_LIMIT
+    if whole:
+        read = _slices(stream.read(total))
+        stream.finish()
+    for sector, count, relocations in _pieces(index):
+        piece = read(count * SECTOR)
+        if relocations:
+            piece = bytearray(piece)
+            try:
+                relocate.apply(piece, sector, relocations, base, size)
+            except NdzError as error:
+                error.name, error.chunk = name, index.number
+                raise
+            for relocation in relocations:
+                if relocation.type == RELOC_SHORT_SECTOR:
+                    del piece[relocation.length - SECTOR :]
+        yield sector, piece
+    if not whole:
+        stream.finish()
 
 
 def _reason(error: OSError) -> str:
