@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run checks and tests: ``.venv/bin/python tools/check.py [PART or GROUP...]``; without arguments, all of them.
+"""Run checks and tests: ``.venv/bin/python tools/check.py [PART or GROUP...]``; without arguments, all.
 
 One part shows its output as it comes. Several run two at a time (one on a single-core machine), each into a
 log of its own: a line tells how each ended, a failed one shows the end of its log; a table closes the run.
@@ -225,13 +225,12 @@ class Runner:
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """Stop a child and its process group: politely, then for good."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)
-        try:
-            child.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
+    """Stop a child and its process group: like Ctrl-C, so that tests take their testbeds down; then for good."""
+    for number, patience in ((signal.SIGINT, 30), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(child.pid, number)
+            child.wait(patience)
+            return
 
 
 def describe(status: int | str) -> str:
