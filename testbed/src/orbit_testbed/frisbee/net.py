@@ -221,6 +221,11 @@ class Endpoint:
             if error.errno not in TRANSIENT:
                 raise NetError(f"cannot send to {self.group}:{self.port}: {error.strerror}") from None
 
+    def hush(self) -> None:
+        """Stop hearing on the sending socket; for a client that has had its unicast answer."""
+        if self.tx is not self.rx:
+            _deafen(self.tx)
+
     def close(self) -> None:
         """Close the sockets."""
         for sock in self._sockets:
