@@ -119,6 +119,7 @@ class Services:
                 }
                 for stream in self.streams.running()
             ],
+            "ended_streams": list(self.streams.ended),
         }
 
     # -- links' life ---------------------------------------------------------------------------------------

@@ -15,7 +15,9 @@ import json
 import logging
 import os
 import socket
+import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,8 @@ from .process import is_running, start_time, terminate, wait_gone
 _STRIDE = 4099
 #: How many ports above the base are tried.
 _PORTS = 500
+#: How many ended streams are remembered.
+_REMEMBERED = 64
 #: Prolongation of a stream that still sends when its time is over, in seconds.
 _GRACE = 60.0
 
@@ -40,6 +44,14 @@ class StreamError(Exception):
 
 class TooManyStreams(StreamError):
     """As many servers as are allowed run already."""
+
+
+@dataclass
+class _Start:
+    """A stream on its way up, and how many wait for it: they are its first users."""
+
+    task: asyncio.Task[Stream] | None = None
+    askers: int = 0
 
 
 @dataclass
@@ -84,11 +96,13 @@ class StreamTable:
         self._config = config
         self._changed = changed
         self._streams: dict[str, Stream] = {}
-        self._starting: dict[str, asyncio.Task[Stream]] = {}
+        self._starting: dict[str, _Start] = {}
         self._reserved: set[int] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._counter = 0
         self._closing = False
+        #: the streams that ended last, with their last numbers and the reason, as plain data
+        self.ended: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED)
         #: group address of the stream started last, which the historic status calls the address of all
         self.last_group = config.group_base
 
@@ -111,16 +125,21 @@ class StreamTable:
         Raises :class:`TooManyStreams` or :class:`StreamError`; nothing is counted then.
         """
         stream = self.find(image)
-        if stream is None:
-            starting = self._starting.get(image)
-            if starting is None:
-                starting = self._spawn(self._start(image, path))
-                self._starting[image] = starting
-                starting.add_done_callback(lambda _: self._starting.pop(image, None))
-            # The first asker may give up (its connection dies); the others still wait for the stream.
-            stream = await asyncio.shield(starting)
-        self.count(stream)
-        return stream
+        if stream is not None:
+            self.count(stream)
+            return stream
+        start = self._starting.get(image)
+        if start is None:
+            start = self._starting[image] = _Start()
+            start.task = self._spawn(self._start(image, path, start))
+        assert start.task is not None
+        start.askers += 1
+        try:
+            # One asker may give up (its connection dies); the others still wait for the stream.
+            return await asyncio.shield(start.task)
+        except asyncio.CancelledError:
+            start.askers -= 1
+            raise
 
     def count(self, stream: Stream) -> None:
         """Add a user and renew the stream's time."""
@@ -137,7 +156,7 @@ class StreamTable:
         if stream.users > 0:
             self._changed()
             return None
-        await self._end(stream)
+        await self._end(stream, "stopped")
         return stream
 
     # -- life of the table ---------------------------------------------------------------------------------
@@ -167,17 +186,31 @@ class StreamTable:
     async def close(self, keep_streams: bool) -> None:
         """Stop supervising, and end all servers unless they are to go on for the next run."""
         self._closing = True
-        if self._starting:
-            await asyncio.wait(list(self._starting.values()))
+        starts = [start.task for start in self._starting.values() if start.task is not None]
+        await asyncio.gather(*starts, return_exceptions=True)
         if not keep_streams:
-            await asyncio.gather(*(self._end(stream) for stream in list(self._streams.values())))
+            streams = list(self._streams.values())
+            await asyncio.gather(*(self._end(stream, "service closed") for stream in streams))
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # -- starting and ending -------------------------------------------------------------------------------
 
-    async def _start(self, image: str, path: Path) -> Stream:
+    async def _start(self, image: str, path: Path, start: _Start) -> Stream:
+        try:
+            stream = await self._serve(image, path)
+        finally:
+            del self._starting[image]
+        stream.users = start.askers
+        self._adopt(stream)
+        self._changed()
+        log.info("stream of %s at %s (pid %d)", image, stream.address, stream.pid)
+        if not stream.users:
+            await self._end(stream, "nobody waited for it")
+        return stream
+
+    async def _serve(self, image: str, path: Path) -> Stream:
         if self._closing:
             raise StreamError("the service is going down")
         if len(self.running()) + len(self._starting) > self._config.max_daemons:
@@ -187,13 +220,10 @@ class StreamTable:
         if not self._config.faithful:
             self._reserved.add(port)
         try:
-            stream = await self._launch(image, path, group, port)
+            return await self._launch(image, path, group, port)
         finally:
+            # The caller puts the stream into the table before anything else runs.
             self._reserved.discard(port)
-        self._adopt(stream)
-        self._changed()
-        log.info("stream of %s at %s (pid %d)", image, stream.address, stream.pid)
-        return stream
 
     async def _launch(self, image: str, path: Path, group: str, port: int) -> Stream:
         config = self._config
@@ -210,8 +240,9 @@ class StreamTable:
         ]
         try:
             with output.open("wb") as sink:
-                process = await asyncio.create_subprocess_exec(
-                    *command, stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=sink,
+                # Not asyncio's subprocess: that kills its children when the loop goes, and these may stay.
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
                     pass_fds=(writing,), start_new_session=True,
                 )
         except OSError as error:
@@ -220,20 +251,19 @@ class StreamTable:
         finally:
             os.close(writing)
         started = start_time(process.pid) or 0
-        # Reaps the child whenever it ends; supervision goes by process number like that of adopted ones.
-        self._spawn(process.wait())
+        self._spawn(_reap(process, started))
         try:
             if config.faithful:
                 os.close(reading)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(process.wait()), config.faithful_wait)
-                ready = process.returncode is None
+                    await asyncio.wait_for(wait_gone(process.pid, started), config.faithful_wait)
+                ready = True
             else:
                 ready = await _ready(reading, f"{group}:{port}", config.start_timeout)
         except BaseException:
             await terminate(process.pid, started, config.stop_timeout)
             raise
-        if not ready or process.returncode is not None:
+        if not ready or not is_running(process.pid, started):
             await terminate(process.pid, started, config.stop_timeout)
             raise StreamError(f"Starting daemon '{image}' with '{' '.join(command)}' failed: {_tail(output)}")
         return Stream(
@@ -241,7 +271,7 @@ class StreamTable:
             deadline=time.time() + config.stream_timeout, stats_file=str(stats), log_file=str(output),
         )
 
-    async def _end(self, stream: Stream) -> None:
+    async def _end(self, stream: Stream, reason: str) -> None:
         if self._streams.get(stream.image) is stream:
             del self._streams[stream.image]
         self._reserved.add(stream.port)
@@ -249,9 +279,8 @@ class StreamTable:
             await terminate(stream.pid, stream.started, self._config.stop_timeout)
         finally:
             self._reserved.discard(stream.port)
-        Path(stream.stats_file).unlink(missing_ok=True)
-        log.info("stream of %s at %s ended", stream.image, stream.address)
-        self._changed()
+        log.info("stream of %s at %s ended: %s", stream.image, stream.address, reason)
+        self._remember(stream, reason)
 
     # -- supervision ---------------------------------------------------------------------------------------
 
@@ -265,9 +294,17 @@ class StreamTable:
         await wait_gone(stream.pid, stream.started)
         if self._streams.get(stream.image) is stream:
             del self._streams[stream.image]
-            log.warning("server of %s at %s has ended by itself: %s", stream.image, stream.address,
-                        _tail(Path(stream.log_file)))
-            self._changed()
+            words = _tail(Path(stream.log_file))
+            log.warning("server of %s at %s has ended by itself: %s", stream.image, stream.address, words)
+            self._remember(stream, f"ended by itself: {words}")
+
+    def _remember(self, stream: Stream, reason: str) -> None:
+        self.ended.append({
+            "image": stream.image, "group": stream.group, "port": stream.port, "reason": reason,
+            "ended": time.time(), "stats": stream.stats(),
+        })
+        Path(stream.stats_file).unlink(missing_ok=True)
+        self._changed()
 
     async def _limit(self, stream: Stream) -> None:
         """End the stream when nobody has asked for it in its time, but not while it still sends."""
@@ -283,7 +320,7 @@ class StreamTable:
                 stream.deadline = time.time() + min(_GRACE, self._config.stream_timeout)
                 continue
             log.warning("stream of %s at %s has reached its time limit", stream.image, stream.address)
-            await self._end(stream)
+            await self._end(stream, "time limit")
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -324,6 +361,14 @@ def _bindable(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+async def _reap(process: subprocess.Popen[bytes], started: int) -> None:
+    """Take a child's exit status when it ends. (Supervision goes by process number, as for adopted ones.)"""
+    try:
+        await wait_gone(process.pid, started)
+    finally:
+        process.poll()
 
 
 async def _ready(reading: int, expected: str, patience: float) -> bool:
