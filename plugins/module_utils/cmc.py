@@ -143,7 +143,7 @@ class CmcClient:
         if self.speaker.dialect.methods.get("cmc.status") and (len(nodes) == 1 or not self.can_list()):
             answers = run_parallel(self._one_state, nodes, self.connection.parallel)
             return [
-                PowerState(node.name, UNKNOWN, None, str(answer))
+                PowerState(node.name, UNKNOWN, None, answer.brief)
                 if isinstance(answer, ServiceError)
                 else answer
                 for node, answer in zip(nodes, answers)
@@ -249,7 +249,7 @@ class CmcClient:
             answers = run_parallel(self._command, burst, self.connection.parallel)
             for (index, node, _command), answer in zip(burst, answers):
                 if isinstance(answer, ServiceError):
-                    results[index] = PowerResult(node, False, False, UNKNOWN, str(answer))
+                    results[index] = PowerResult(node, False, False, UNKNOWN, answer.brief)
                 else:
                     results[index] = PowerResult(node, True, True, UNKNOWN, "accepted")
             left = started + interval - time.monotonic()
@@ -287,7 +287,7 @@ class CmcClient:
             try:
                 states = self.states([final[index].node for index in waiting])
             except ServiceError as error:
-                states = [PowerState(final[index].node.name, UNKNOWN, None, str(error)) for index in waiting]
+                states = [PowerState(final[index].node.name, UNKNOWN, None, error.brief) for index in waiting]
             expired = clock() >= deadline
             for index, state in zip(waiting, states):
                 if state.state == wanted:

@@ -225,7 +225,8 @@ class Request(t.NamedTuple):
                 else None
             )
         if meaning == "names":
-            return ",".join(node.name for node in self.nodes)
+            # The service adds the domain by itself.
+            return ",".join(node.name.partition(".")[0] for node in self.nodes)
         if meaning == "hrns":
             return ",".join(node.hrn for node in self.nodes)
         if meaning == "pairs":

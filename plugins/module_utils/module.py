@@ -106,9 +106,12 @@ def user_of(module: AnsibleModule) -> str:
         return ""
 
 
-def describe_failures(verb: str, failed: t.Sequence[t.Tuple[t.Union[Node, str], str]], total: int) -> str:
+def describe_failures(
+    service: str, verb: str, failed: t.Sequence[t.Tuple[t.Union[Node, str], str]], total: int
+) -> str:
     """Return one text for all failures; nodes which failed for one reason are named together.
 
+    :param service: the service and where it is, e.g. ``pxe at http://pxe:5012``.
     :param verb: what did not happen, e.g. ``linked``.
     :param failed: (node or name, reason).
     """
@@ -120,6 +123,6 @@ def describe_failures(verb: str, failed: t.Sequence[t.Tuple[t.Union[Node, str], 
         nodes = [item for item in items if isinstance(item, Node)]
         names = format_nodes(nodes) if nodes else ", ".join(str(item) for item in items)
         parts.append(f"{names}: {reason}")
-    return f"{len(failed)} of {total} not {verb}: {'; '.join(parts[:8])}" + (
+    return f"{service}: {len(failed)} of {total} not {verb}: {'; '.join(parts[:8])}" + (
         f"; and {len(parts) - 8} more reasons" if len(parts) > 8 else ""
     )

@@ -140,7 +140,7 @@ class _Parser:
         return found
 
     def _here(self) -> str:
-        return f"'{self.text[self.position]}'" if self.position < len(self.text) else "end"
+        return f"'{self.text[self.position]}'" if self.position < len(self.text) else "the end"
 
     def _skip(self) -> str:
         while self.position < len(self.text) and self.text[self.position] in " \t":
@@ -366,7 +366,9 @@ class Domain(t.NamedTuple):
             raise NodeSetError(
                 f"'{address}' is not a control address", remedy="Check the template of the control addresses"
             )
-        hrn = f"{name}.{self.name}" if self.name else name
+        # Host names may carry the domain already, to tell the nodes of two domains apart.
+        full = not self.name or name.lower().endswith("." + self.name.lower())
+        hrn = name if full else f"{name}.{self.name}"
         return Node(name, self.name, x, y, hrn, address)
 
     def _named(self, text: str) -> Node:

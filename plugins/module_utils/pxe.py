@@ -90,7 +90,7 @@ class PxeClient:
         if error is None:
             return [Link(node, True, link_name(node.control_ip), "") for node in nodes]
         if len(nodes) == 1:
-            return [Link(nodes[0], False, link_name(nodes[0].control_ip), "", str(error))]
+            return [Link(nodes[0], False, link_name(nodes[0].control_ip), "", error.brief)]
         return self._clear_each(nodes)
 
     def expected(self, nodes: t.Sequence[Node], image: str, present: bool) -> t.List[Link]:
@@ -123,16 +123,14 @@ class PxeClient:
         except ServiceError as error:
             if error.status is None or len(nodes) == 1:
                 # No reply at all is not a matter of one node.
-                return [Link(node, False, link_name(node.control_ip), "", str(error)) for node in nodes]
+                return [Link(node, False, link_name(node.control_ip), "", error.brief) for node in nodes]
             if self.speaker.can("clear"):
                 cleared = self._clear_each(nodes)
-                bad = [
-                    link._replace(message=f"{link.message}; not linked") for link in cleared if not link.ok
-                ]
+                bad = [link._replace(message=link.message) for link in cleared if not link.ok]
                 good = [link.node for link in cleared if link.ok]
                 if not bad:
                     # Every node is known, so the failure is not one node's.
-                    return [Link(node, False, link_name(node.control_ip), "", str(error)) for node in nodes]
+                    return [Link(node, False, link_name(node.control_ip), "", error.brief) for node in nodes]
                 return bad + (self._set(good, image) if good else [])
             middle = len(nodes) // 2
             return self._set(nodes[:middle], image) + self._set(nodes[middle:], image)
@@ -186,7 +184,7 @@ class PxeClient:
         def clear(node: Node) -> Link:
             error = self._clear([node])
             return Link(
-                node, error is None, link_name(node.control_ip), "", "" if error is None else str(error)
+                node, error is None, link_name(node.control_ip), "", "" if error is None else error.brief
             )
 
         return t.cast(t.List[Link], run_parallel(clear, nodes, self.connection.parallel))

@@ -109,6 +109,15 @@ class ServiceError(Exception):
             text += ")"
         return f"{text}. {self.remedy}" if self.remedy else text
 
+    @property
+    def brief(self) -> str:
+        """The error without where and what was asked, so that it is the same for all nodes that met it."""
+        name = "/".join(part for part in (self.service, self.method) if part)
+        text = f"{name}: {self.message}" if name else self.message
+        if self.status is not None and self.status >= 400:
+            text += f" (HTTP {self.status})"
+        return f"{text}. {self.remedy}" if self.remedy else text
+
     def as_dict(self) -> t.Dict[str, t.Any]:
         """Return the error as plain data."""
         return {
@@ -174,14 +183,20 @@ def parse_xml(data: bytes) -> ET.Element:
 
 
 _HTML = re.compile(r"<\s*(?:!doctype\s+html|html[\s>])", re.IGNORECASE)
-_HTML_DROPPED = re.compile(r"<(script|style|address|title)\b.*?</\1\s*>|<hr\b.*", re.IGNORECASE | re.DOTALL)
+_HTML_DROPPED = re.compile(r"<(script|style|head|address)\b.*?</\1\s*>|<hr\b.*", re.IGNORECASE | re.DOTALL)
+_HTML_HEADING = re.compile(r"<h1\b.*?</h1\s*>", re.IGNORECASE | re.DOTALL)
 _HTML_TAG = re.compile(r"<[^>]*>")
 
 
 def html_message(text: str) -> str:
     """Return the message of an HTML error page; the services up to OMF 5.2 wrap every error text in one."""
-    bare = html.unescape(_HTML_TAG.sub(" ", _HTML_DROPPED.sub(" ", text[:100_000])))
-    return shorten(bare)
+
+    def words(part: str) -> str:
+        return shorten(html.unescape(_HTML_TAG.sub(" ", part)))
+
+    # WEBrick's heading is the reason phrase of the status; it says something only when nothing else does.
+    page = _HTML_DROPPED.sub(" ", text[:100_000])
+    return words(_HTML_HEADING.sub(" ", page)) or words(page)
 
 
 class Reply:
@@ -613,8 +628,11 @@ def unexpected(
             reply=reply,
             remedy=remedy or "Set the dialect to auto, or to the one this service speaks",
         )
-    if reply.is_error_page and not 200 <= reply.status < 300:
-        return fail(f"refused: {reply.message() or 'no reason given'}", reply=reply, remedy=remedy)
+    if not 200 <= reply.status < 300:
+        words = reply.message() or "no reason given"
+        if reply.status >= 500 and not remedy:
+            remedy = "The services answer so, too, for nodes and domains they do not know"
+        return fail(f"refused: {words}", reply=reply, remedy=remedy)
     if reply.kind == "html":
         return fail(
             f"a web page came back instead of a reply: {reply.message()}",

@@ -118,7 +118,7 @@ def work(module: AnsibleModule, connection: Connection) -> Results:
     }
     if failed:
         reasons = [(state.name, state.message) for state in failed]
-        raise Failed("cmc: " + describe_failures("known", reasons, len(states)), results)
+        raise Failed(describe_failures(f"cmc at {connection.url}", "known", reasons, len(states)), results)
     return results
 
 

@@ -169,7 +169,7 @@ def work(module: AnsibleModule, connection: Connection) -> Results:
     if failed:
         reasons = [(result.node, result.message) for result in failed]
         verb = {"on": "switched on", "off": "switched off", "off_soft": "switched off"}.get(action, action)
-        raise Failed("cmc: " + describe_failures(verb, reasons, len(outcome)), results)
+        raise Failed(describe_failures(f"cmc at {connection.url}", verb, reasons, len(outcome)), results)
     commanded = sum(result.changed for result in outcome)
     results["msg"] = (
         f"{module.params['state']}: {commanded} nodes {'would be ' if module.check_mode else ''}commanded, "

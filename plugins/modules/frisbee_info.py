@@ -127,11 +127,11 @@ def work(module: AnsibleModule, connection: Connection) -> Results:
         try:
             exists, reason = client.check(image, may_start=not module.check_mode)
         except ServiceError as error:
-            exists, reason = None, str(error)
+            exists, reason = None, error.brief
             failed.append((image, reason))
         answers.append({"image": image, "exists": exists, "msg": reason})
     if failed:
-        message = "frisbee: " + describe_failures("asked for", failed, len(images))
+        message = describe_failures(f"frisbee at {connection.url}", "asked for", failed, len(images))
         raise Failed(message, {"changed": False, "images": answers})
     status = client.status()
     return {

@@ -140,7 +140,7 @@ def work(module: AnsibleModule, connection: Connection) -> Results:
         try:
             streams.append({**_stream(image), **do(client, image)})
         except ServiceError as error:
-            streams.append({**_stream(image), "ok": False, "msg": str(error)})
+            streams.append({**_stream(image), "ok": False, "msg": error.brief})
     _refuse_shared_address(streams)
     failed = [stream for stream in streams if not stream["ok"]]
     results = {
@@ -153,7 +153,7 @@ def work(module: AnsibleModule, connection: Connection) -> Results:
     if failed:
         reasons = [(stream["image"], stream["msg"]) for stream in failed]
         verb = "served" if started else "stopped"
-        raise Failed("frisbee: " + describe_failures(verb, reasons, len(streams)), results)
+        raise Failed(describe_failures(f"frisbee at {connection.url}", verb, reasons, len(streams)), results)
     results["msg"] = "; ".join(f"{stream['image']}: {stream['msg']}" for stream in streams)
     return results
 

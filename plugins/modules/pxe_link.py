@@ -147,7 +147,7 @@ def work(module: AnsibleModule, connection: Connection) -> t.Dict[str, t.Any]:
     verb = "linked" if present else "unlinked"
     if failed:
         reasons = [(link.node, link.message) for link in failed]
-        raise Failed("pxe: " + describe_failures(verb, reasons, len(links)), results)
+        raise Failed(describe_failures(f"pxe at {connection.url}", verb, reasons, len(links)), results)
     results["msg"] = f"{len(links)} nodes {'would be ' if module.check_mode else ''}{verb}"
     return results
 
