@@ -24,7 +24,8 @@ What differs, and why the wire allows it:
 * **Holes at once.** The server sends one chunk after the other. When blocks of another chunk come, what is
   missing of the one before is lost (or was sent before we joined). It is asked for after a few
   milliseconds, unless somebody else asks for it first, instead of after a second. Blocks that were only
-  overtaken come within that delay.
+  overtaken come within that delay. The same for a chunk of which nothing came, when one begins that was
+  asked for later: the server's queue is first come, first served.
 """
 
 from __future__ import annotations
@@ -114,6 +115,7 @@ class Asker:
             if self._begun_at is not None:
                 self._interval += (now - self._begun_at - self._interval) / 4
             self._begun_at = now
+            self._passed_over(chunk, now)
             self._refill(now)
         if chunk in self._assembly.filling:
             self._stamp(chunk, now)
@@ -131,6 +133,15 @@ class Asker:
         if left is not None and left in self._assembly.filling and left not in self._holes:
             self._holes[left] = self._between(now, _HOLE_SECONDS)
 
+    def _passed_over(self, begun: int, now: float) -> None:
+        """Find chunks that were asked for before the one that now begins, and of which nothing came."""
+        asked = self._stamps.get(begun)
+        if asked is None:
+            return
+        for chunk in self._assembly.untouched(self._start or 0, self._read_ahead):
+            if self._stamps.get(chunk, _NEVER) < asked and chunk not in self._holes:
+                self._holes[chunk] = self._between(now, _HOLE_SECONDS)
+
     def request(self, chunk: int, bits: int, now: float, *, exact: bool) -> None:
         """Somebody (perhaps this client) asked for blocks; ``exact``: for a list of missing ones."""
         missing = self._assembly.missing(chunk)
@@ -139,13 +150,11 @@ class Asker:
         if self._start is None:
             self._start = chunk
         self._idle_at = max(self._idle_at, now + self._idle_delay())
-        if self._assembly.is_untouched(chunk):
+        # A hole is not filled by somebody's request for the whole: the server may drop that as an echo.
+        if exact or self._assembly.is_untouched(chunk):
             self._stamp(chunk, now)
-        elif exact:
-            # Not by a request for the whole: the server may drop that as an echo.
-            self._stamp(chunk, now)
-            if not missing & ~bits:
-                self._holes.pop(chunk, None)
+        if exact and not missing & ~bits:
+            self._holes.pop(chunk, None)
 
     def freed(self, now: float) -> None:
         """A buffer became free."""
@@ -172,7 +181,6 @@ class Asker:
             stamp = self._stamps.get(chunk, 0.0)
             if idle or now - stamp >= self._again or self._holes.get(chunk, _NEVER) <= now:
                 found.append(self._ask(chunk, missing, whole=False))
-                self._holes.pop(chunk, None)
                 stamp = now
                 self._stamps[chunk] = now
             oldest = min(oldest, stamp)
@@ -180,13 +188,15 @@ class Asker:
         if assembly.free and len(assembly.filling) < self._max_in_progress:
             for chunk in assembly.untouched(self._start or 0, min(self._read_ahead, assembly.free)):
                 stamp = self._stamps.get(chunk, -_NEVER)
-                if idle or now - stamp >= self._again:
-                    retry = chunk in self._asked
-                    found.append(self._ask(chunk, chunk_bits(chunk, assembly.blocks), whole=not retry))
+                hole = self._holes.get(chunk, _NEVER) <= now
+                if idle or hole or now - stamp >= self._again:
+                    whole = not hole and chunk not in self._asked
+                    found.append(self._ask(chunk, chunk_bits(chunk, assembly.blocks), whole=whole))
                     stamp = now
                     self._stamps[chunk] = now
                 oldest = min(oldest, stamp)
         self._again_at = oldest + self._again
+        self._holes = {chunk: at for chunk, at in self._holes.items() if at > now}
         return found
 
     def _ask(self, chunk: int, bits: int, *, whole: bool) -> Ask:

@@ -31,6 +31,7 @@ import array
 import errno
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from typing import Final, Literal
 
@@ -56,12 +57,14 @@ _IP_MULTICAST_ALL: Final = 49
 _SO_ATTACH_FILTER: Final = 26
 _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
+_SO_TIMESTAMPNS: Final = 35
 _SOL_UDP: Final = 17
 _UDP_SEGMENT: Final = 103
 _UDP_GRO: Final = 104
 _UDP_HEADER: Final = 8
 
-_CONTROL_SIZE: Final = socket.CMSG_SPACE(4)
+CONTROL_SIZE: Final = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(16)
+"""Room for what the kernel says about a datagram: segment size and time."""
 _RECEIVE_SEGMENTS: Final = 64
 
 Kind = Literal["multicast", "broadcast", "unicast"]
@@ -186,6 +189,7 @@ class Endpoint:
         _set_buffer(self.tx, _SO_SNDBUFFORCE, socket.SO_SNDBUF, min(size, SERVER_BUFFER))
         self.gro = _try_option(self.rx, _UDP_GRO)
         if server:
+            self.rx.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             _refuse_blocks(self.rx)
             if self.tx is not self.rx:
                 _deafen(self.tx)
@@ -308,7 +312,7 @@ class Receiver:
     def receive(self) -> tuple[str, int] | None:
         """Take the next datagrams; returns their source, None when nothing is there."""
         try:
-            size, control, _, source = self._sock.recvmsg_into(self._buffers, _CONTROL_SIZE)
+            size, control, _, source = self._sock.recvmsg_into(self._buffers, CONTROL_SIZE)
         except (BlockingIOError, ConnectionRefusedError):
             return None
         self.size = self._segment = size
@@ -338,6 +342,15 @@ def split(datagrams: memoryview, control: list[tuple[int, int, bytes]]) -> Itera
     size = (control and _segment_size(control)) or len(datagrams)
     for at in range(0, len(datagrams), size or 1):
         yield datagrams[at : at + size]
+
+
+def age(control: list[tuple[int, int, bytes]]) -> float:
+    """Return how many seconds ago the kernel received what ``recvmsg`` gave; 0 when it does not say."""
+    for level, kind, data in control:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == 16:
+            stamp: tuple[int, int] = struct.unpack("=qq", data)
+            return max(0.0, time.time() - stamp[0] - stamp[1] / 1e9)
+    return 0.0
 
 
 def _segment_size(control: list[tuple[int, int, bytes]]) -> int:

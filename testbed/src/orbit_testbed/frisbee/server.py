@@ -38,10 +38,12 @@ from typing import Final, NamedTuple, TextIO
 
 from orbit_testbed.frisbee import wire
 from orbit_testbed.frisbee.net import (
+    CONTROL_SIZE,
     MAX_SEGMENTS,
     TRANSIENT,
     BlockSender,
     Endpoint,
+    age,
     claim_stream,
     split,
 )
@@ -234,7 +236,7 @@ class Server:
     # -- hearing ------------------------------------------------------------------------------------------
 
     def handle(self, datagram: wire.Buffer, source: tuple[str, int], now: float) -> None:
-        """Take one datagram, whatever is in it."""
+        """Take one datagram, whatever is in it; ``now`` is when it reached the machine."""
         count = self.count
         count.messages_in += 1
         try:
@@ -339,15 +341,16 @@ class Server:
         rx = self.endpoint.rx
         for _ in range(_DRAIN):
             try:
-                size, control, _, source = rx.recvmsg_into([self._inbox], 64)
+                size, control, _, source = rx.recvmsg_into([self._inbox], CONTROL_SIZE)
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in TRANSIENT:
                     continue
                 raise ServerError(f"cannot receive: {error.strerror}") from None
+            came = max(0.0, now - age(control))
             for datagram in split(self._inbox[:size], control):
-                self.handle(datagram, source, now)
+                self.handle(datagram, source, came)
 
     # -- saying -------------------------------------------------------------------------------------------
 

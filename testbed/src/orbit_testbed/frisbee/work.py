@@ -13,15 +13,23 @@ way while the blocks were, and answering it would send them twice to everybody.
   same for :data:`ECHO_SECONDS` after the pass, except for a client that joined after it had begun: that one
   cannot have heard it. (The programs in the field do the first and not the second.)
 * Blocks already sent, asked for by a list of missing blocks (PREQUEST, or a REQUEST of a part): the asker
-  has noticed a loss. They are put at the end of the queue.
+  has noticed a loss. They are put at the end of the queue, save those sent less than
+  :data:`FLIGHT_SECONDS` before the request came: the asker cannot have missed them yet.
+
+All this goes by when a request reached the machine, not by when the server found the time to look at it.
 """
 
 from __future__ import annotations
+
+from collections import deque
 
 from orbit_testbed.frisbee.wire import chunk_bits, runs
 
 ECHO_SECONDS = 0.25
 """How long after a pass a request for the whole chunk may be an echo of the time before it."""
+FLIGHT_SECONDS = 0.001
+"""How long a block may be on its way to a client and the client's request on its way here."""
+_FLYING_KEPT_SECONDS = 1.0
 _PASSES_KEPT = 64
 
 
@@ -36,6 +44,7 @@ class WorkQueue:
         self._sent = 0
         self._begun = 0.0
         self._passes: dict[int, tuple[float, float]] = {}
+        self._flying: deque[tuple[float, int, int]] = deque()
         self.longest = 0
 
     def __len__(self) -> int:
@@ -50,7 +59,7 @@ class WorkQueue:
         return self._current is not None
 
     def add(self, chunk: int, bits: int, now: float, *, exact: bool, joined: float = 0.0) -> bool:
-        """Ask for blocks of a chunk; returns whether that made a new item.
+        """Ask for blocks of a chunk; returns whether that made a new item. ``now``: when the request came.
 
         ``exact``: the bitmap names what the asker misses, as opposed to a chunk it has not seen at all.
         ``joined``: when the asker joined, if known. Blocks behind the end of the file are left out.
@@ -66,10 +75,15 @@ class WorkQueue:
             begun, ended = self._passes[chunk]
             if joined <= begun and now - ended < ECHO_SECONDS:
                 return False
-        if not bits:
-            return False
         if chunk in self._waiting:
             self._waiting[chunk] |= bits
+            return False
+        for sent, which, flying in reversed(self._flying):
+            if sent < now - FLIGHT_SECONDS:
+                break
+            if which == chunk:
+                bits &= ~flying
+        if not bits:
             return False
         self._waiting[chunk] = bits
         self.longest = max(self.longest, len(self))
@@ -78,6 +92,8 @@ class WorkQueue:
     def take(self, limit: int, now: float) -> list[tuple[int, int, int]]:
         """Take up to ``limit`` blocks off the queue, as (chunk, first block, count) in sending order."""
         batch: list[tuple[int, int, int]] = []
+        while self._flying and self._flying[0][0] < now - _FLYING_KEPT_SECONDS:
+            self._flying.popleft()
         while limit and (self._current is not None or self._waiting):
             if self._current is None:
                 self._current = next(iter(self._waiting))
@@ -92,6 +108,7 @@ class WorkQueue:
                 limit -= count
                 if not limit:
                     break
+            self._flying.append((now, self._current, taken))
             self._left &= ~taken
             self._sent |= taken
             if not self._left:
