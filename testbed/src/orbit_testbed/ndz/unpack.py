@@ -208,6 +208,15 @@ class Target:
             self.bytes_written += written
             self.bytes_covered += (index.after - index.first) * SECTOR
 
+    def write_plain(self, data: Buffer, offset: int) -> None:
+        """Write bytes as they are at a byte ``offset``, a multiple of 512. Raises :class:`NdzError`."""
+        if offset % SECTOR or offset + len(data) > self.size:
+            raise NdzError(f"{len(data)} bytes at {offset} do not lie in its {self.size}", name=self.name)
+        self._write(data, offset // SECTOR)
+        with self._lock:
+            self.bytes_written += len(data)
+            self.bytes_covered += len(data)
+
     def close(self, sync: bool = True) -> None:
         """Close the target, by default after everything has reached the disk. Raises :class:`NdzError`."""
         if self._fd < 0:
