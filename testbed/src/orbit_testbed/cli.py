@@ -31,7 +31,7 @@ def _say(line: str) -> None:
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="orbit-testbed",
-        description="Run a testbed on this machine: nodes that PXE boot, and their pxe, frisbee and cmc services.",
+        description="Run a testbed on this machine: nodes that PXE boot, and their services.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -148,15 +148,14 @@ def _status(options: argparse.Namespace, state: State) -> int:
         return 0
     nodes = answer["nodes"]
     on = sum(node["power"] == "on" for node in nodes)
-    print(
-        f"testbed {settings.name}: up, {len(nodes)} nodes, {on} on, services http://{settings.outside_ip}:5012"
-    )
+    url = f"http://{settings.outside_ip}:{SERVICE_PORTS['A']}"
+    print(f"testbed {settings.name}: up, {len(nodes)} nodes, {on} on, services {url}")
     print(f"{'NODE':<12} {'ADDRESS':<16} {'POWER':<6} {'LINK':<16} {'BOOTS':>5}  FAULT")
     for node in nodes:
         fault = "-" if node["fault"] == "none" else node["fault"]
+        link = node["link"] or "-"
         print(
-            f"{node['name']:<12} {node['ssh']:<16} {node['power']:<6} {node['link'] or '-':<16} {node['boots']:>5}  "
-            f"{fault}"
+            f"{node['name']:<12} {node['ssh']:<16} {node['power']:<6} {link:<16} {node['boots']:>5}  {fault}"
         )
     return 0
 
@@ -176,7 +175,7 @@ def _ssh(options: argparse.Namespace, state: State) -> int:
     return _become([*lifecycle.ssh_command(state, options.node), *_without_dashes(options.argv)])
 
 
-def _become(command: Sequence[str]) -> int:
+def _become(command: list[str]) -> int:
     sys.stdout.flush()
     os.execv(command[0], command)
 
@@ -250,7 +249,7 @@ _COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``orbit-testbed``; returns the exit status: 0 done, 1 failed, 2 usage, 3 status of a testbed that is down."""
+    """Run ``orbit-testbed``; returns 0 done, 1 failed, 2 usage, 3 ``status`` of a testbed that is down."""
     options = _build_parser().parse_args(argv)
     try:
         if options.command == "doctor":

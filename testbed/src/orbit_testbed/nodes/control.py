@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the command line talks to a running hub: one JSON document per line over a socket in the state folder."""
+"""How the command line talks to a running hub: one JSON document per line over a Unix socket."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small disk images that really boot, made without root: partition table, ext4, swap, zipped by our imagezip."""
+"""Small disk images that really boot, made without root: partition table, ext4, swap, zipped."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def build(cache: Path, recipe: Recipe, *, hostkey: Path, authorized_key: str) ->
 
 
 def build_all(cache: Path, images: Path, *, keys: Path, authorized_key: str) -> list[str]:
-    """Put the images of all recipes into the image folder; return the names of those that were new or changed."""
+    """Put the images of all recipes into the image folder; return the names of the new or changed ones."""
     images.mkdir(parents=True, exist_ok=True)
     changed = []
     for recipe in RECIPES:
@@ -182,7 +182,7 @@ def build_all(cache: Path, images: Path, *, keys: Path, authorized_key: str) -> 
 
 
 def _copy_unless_same(source: Path, target: Path) -> bool:
-    """Bring ``target`` to the content of ``source``, judged by size and time stamp; return whether it was not."""
+    """Bring ``target`` to the content of ``source``, judged by size and time; return whether it differed."""
     wanted = source.stat()
     if target.is_file():
         there = target.stat()

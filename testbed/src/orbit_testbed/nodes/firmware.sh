@@ -9,14 +9,14 @@
 # From the hub, in the environment:
 #   NODE IP HEX MAC SERVER   identity and addresses       SECTORS  size of the disk
 #   DISK DEVICES TREES WORK  disk file, /dev tree, memory image trees, empty folder to mount on
-#   LAUNCH NESTED            folder with unshare; 1: the system runs in a nested user namespace
+#   LAUNCH NESTED            folder of what starts the system; 1: in a nested user namespace
 #   DELAY FAULT LOSS         seconds of self test; ordered fault; per cent of datagrams lost
 #   DEBUGFS                  the program that reads ext4
 # Standard input is a pipe to the hub that takes one line: our pid as the hub sees it (/proc is still the hub's).
 
 read -r pid _ < /proc/self/stat
 echo "$pid" >&0
-exec < /dev/null
+exec < /dev/null 2>&1
 umask 022
 
 say() { echo "[$NODE] $*"; }
@@ -137,6 +137,8 @@ disk_boot() {
 
 # ---------------------------------------------------------------- the kernel's part
 
+CAPABILITIES=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+net_bind_service,+net_raw,+sys_chroot
+
 prepare_system() {
     local root=$WORK/root id
     cd "$root" || hang "Cannot enter the root file system"
@@ -167,12 +169,13 @@ $SERVER pxe frisbee cmc console" > etc/hosts
 }
 
 start_system() {
+    mkdir -p run/launch && mount --bind "$LAUNCH" run/launch || hang "Kernel panic: cannot mount"
+    set -- /run/launch/ld.so --library-path /run/launch
     if [ "$NESTED" = 1 ]; then
-        mkdir -p run/launch && mount --bind "$LAUNCH" run/launch || hang "Kernel panic: cannot mount"
-        set -- /run/launch/ld.so --library-path /run/launch /run/launch/unshare \
-            --user --map-user=1000 --map-group=1000 -- /sbin/init
+        set -- "$@" /run/launch/unshare --user --map-user=1000 --map-group=1000 -- /sbin/init
     else
-        set -- /sbin/init
+        # Real root: leave it what a login server and file work need, nothing that reaches the machine around.
+        set -- "$@" /run/launch/setpriv --inh-caps=-all --bounding-set="$CAPABILITIES" /sbin/init
     fi
     # A user namespace cannot be made inside a chroot, so the root itself has to change.
     pivot_root . mnt && cd / && umount -l /mnt || hang "Kernel panic: cannot change the root file system"

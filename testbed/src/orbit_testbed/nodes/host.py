@@ -28,6 +28,7 @@ PROGRAMS = {
     "debugfs": "e2fsprogs",
     "unshare": "util-linux",
     "nsenter": "util-linux",
+    "setpriv": "util-linux",
     "mount": "mount",
     "ldd": "libc-bin",
 }

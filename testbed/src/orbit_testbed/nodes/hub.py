@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -73,6 +74,8 @@ def _prepare_mounts(state: State) -> None:
         _mount("--no-canonicalize", "--bind", f"/proc/{os.getpid()}/fd/{folder}", str(state.root))
     os.close(cache)
     os.close(folder)
+    # A copy: shells read scripts bit by bit, and an upgrade must not change one under a booting node.
+    shutil.copyfile(Path(__file__).with_name("firmware.sh"), base / "firmware.sh")
     devices = base / "dev"
     _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(devices))
     for name in _DEVICES:
@@ -126,6 +129,7 @@ class Hub:
             devices=base / "dev",
             trees=base / "trees",
             launch=base / "trees" / launch / LAUNCH_AT,
+            firmware=base / "firmware.sh",
         )
         self.machines = {node.name: Machine(node, chassis) for node in settings.nodes}
         self.power = LightPower(self.machines)
@@ -205,6 +209,7 @@ def main() -> int:
     """Run a hub; ``orbit-testbed up`` starts it with sockets and a pipe to report on."""
     options = _arguments()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     os.umask(0o022)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

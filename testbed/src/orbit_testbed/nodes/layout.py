@@ -271,3 +271,7 @@ class State:
     def console(self, node: Node) -> Path:
         """The node's serial console log."""
         return self.nodes / node.name / "console.log"
+
+    def launch_log(self, node: Node) -> Path:
+        """What the programs that start a node's firmware complained about last time."""
+        return self.nodes / node.name / "launch.log"

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -20,6 +19,7 @@ from pathlib import Path
 from orbit_testbed.nodes import control, diskimage, host, inventory, memoryimage, tree
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.layout import DISK_SIZE, SSH_PORT, Settings, State
+from orbit_testbed.nodes.listeners import listen
 from orbit_testbed.nodes.process import ProcessId
 
 Say = Callable[[str], None]
@@ -85,7 +85,7 @@ def up(settings: Settings, state: State, say: Say, *, keep: bool = False) -> Non
         if running_hub(state) is not None:
             _stop(state)
             say("stopped the testbed that was up")
-        sockets = _listen(settings)
+        sockets = listen(settings)
         try:
             _fresh_state(settings, state, image)
             _start(settings, state, isolation, image, sockets)
@@ -94,8 +94,8 @@ def up(settings: Settings, state: State, say: Say, *, keep: bool = False) -> Non
                 sock.close()
         _forget_old_trees(state, image)
     say(
-        f"up: {len(settings.nodes)} nodes {settings.nodes[0].name} to {settings.nodes[-1].name}, all switched off "
-        f"({time.monotonic() - began:.1f} s)"
+        f"up: {len(settings.nodes)} nodes {settings.nodes[0].name} to {settings.nodes[-1].name}, "
+        f"all switched off ({time.monotonic() - began:.1f} s)"
     )
 
 
@@ -148,39 +148,12 @@ def _make_images(state: State, say: Say) -> memoryimage.MemoryImage:
     return image
 
 
-def _listen(settings: Settings) -> list[socket.socket]:
-    """Open what is reachable from outside, in the order of :meth:`Settings.listeners`."""
-    sockets = []
-    try:
-        for what, address, port in settings.listeners():
-            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((address, port))
-            sock.listen(1024)
-    except OSError as error:
-        for sock in sockets:
-            sock.close()
-        if error.errno == errno.EADDRINUSE:
-            raise TestbedError(
-                f"{address}:{port} ({what}) is in use, so testbed number {settings.number} is taken",
-                "take that testbed down, or choose another number: orbit-testbed up --number N",
-            ) from error
-        if error.errno == errno.EMFILE:
-            raise TestbedError(
-                f"too few file descriptors for {len(settings.nodes)} nodes",
-                "raise the limit: ulimit -n 65536",
-            ) from error
-        raise TestbedError(f"cannot listen on {address}:{port} ({what}): {error.strerror}") from error
-    return sockets
-
-
 def _fresh_state(settings: Settings, state: State, image: memoryimage.MemoryImage) -> None:
     """Leave what a lab finds in the morning: no links, blank disks, empty logs. Images stay."""
     for path in (state.nodes, state.tftp, state.logs, state.services, state.hub_log, state.hub_pid):
         tree.remove(path)
     for folder in (state.pxe, state.tftp / "boot", state.images, state.logs):
-        folder.mkdir(parents=True) if not folder.exists() else None
+        folder.mkdir(parents=True, exist_ok=True)
     for node in settings.nodes:
         disk = state.disk(node)
         disk.parent.mkdir(parents=True)

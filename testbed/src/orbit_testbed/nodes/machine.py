@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orbit_testbed.nodes import network
@@ -42,7 +42,11 @@ class Chassis:
     trees: Path
     """Folder of the memory image trees."""
     launch: Path
-    """Folder of the program that enters the nested user namespace."""
+    """Folder of the programs that start a node's system."""
+    firmware: Path
+    """The script that every node starts with."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a node's processes are started."""
 
 
 class Run:
@@ -114,8 +118,8 @@ class Machine:
         self.boots = 0
         self._chassis = chassis
         self._run: Run | None = None
+        self._cycle: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def running(self) -> bool:
@@ -139,8 +143,18 @@ class Machine:
             await self._stop(soft=False)
             self._start()
 
+    def _start(self) -> None:
+        self.powered = True
+        self.boots += 1
+        network.set_link(self.node.port, up=True)
+        self._cycle = asyncio.get_running_loop().create_task(self._power_cycle())
+
     async def _stop(self, soft: bool) -> None:
-        run, self._run, self.powered = self._run, None, False
+        run, self._run = self._run, None
+        cycle, self._cycle = self._cycle, None
+        self.powered = False
+        if cycle is not None:
+            cycle.cancel()
         if soft and run is not None:
             await run.started.wait()
             run.signal(signal.SIGUSR2)
@@ -151,30 +165,28 @@ class Machine:
         if run is not None:
             await run.kill()
 
-    def _start(self) -> None:
-        self.powered = True
-        self.boots += 1
-        network.set_link(self.node.port, up=True)
-        self._run = run = self._spawn()
-        task = asyncio.get_running_loop().create_task(self._watch(run))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _watch(self, run: Run) -> None:
-        """Do what a system asked for that ended by itself."""
+    async def _power_cycle(self) -> None:
+        """Start the firmware, and do what a system asks for that ends by itself."""
+        async with self._chassis.turn:
+            try:
+                self._run = run = self._spawn()
+            except OSError as error:
+                log.error("%s: cannot start the firmware: %s", self.node.name, error)
+                return
+            await asyncio.sleep(0)  # one start per turn of the loop, so that a big bang does not block it
         await run.ended.wait()
         async with self._lock:
             if self._run is not run:
                 return
-            if run.status == 0:
-                await self._stop(soft=False)
-            elif run.status == REBOOT_STATUS:
-                await self._stop(soft=False)
-                self._start()
-            else:
+            if run.status not in (0, REBOOT_STATUS):
                 log.warning(
                     "%s: the system ended with status %s; the power stays on", self.node.name, run.status
                 )
+                return
+            self._cycle = None  # this very task, which _stop would cancel
+            await self._stop(soft=False)
+            if run.status == REBOOT_STATUS:
+                self._start()
 
     def _environment(self) -> dict[str, str]:
         chassis, node = self._chassis, self.node
@@ -204,6 +216,10 @@ class Machine:
         console = os.open(
             self._chassis.state.console(self.node), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
         )
+        # The programs around the firmware are not on the console; what they complain about is kept beside it.
+        complaints = os.open(
+            self._chassis.state.launch_log(self.node), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644
+        )
         try:
             outer = subprocess.Popen(
                 [
@@ -217,11 +233,11 @@ class Machine:
                     "--kill-child",
                     program("busybox"),
                     "sh",
-                    str(Path(__file__).with_name("firmware.sh")),
+                    str(self._chassis.firmware),
                 ],
                 stdin=write,
                 stdout=console,
-                stderr=console,
+                stderr=complaints,
                 env=self._environment(),
                 start_new_session=True,
             )
@@ -230,5 +246,6 @@ class Machine:
             raise
         finally:
             os.close(console)
+            os.close(complaints)
             os.close(write)
         return Run(outer, read)

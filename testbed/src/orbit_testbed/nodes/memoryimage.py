@@ -25,7 +25,7 @@ from orbit_testbed.nodes.host import program
 MARKER = "pxe-orbit-testbed"
 #: Where nodes find the runtime.
 RUNTIME_AT = "usr/lib/orbit-python"
-#: Where nodes find the program that ends the boot: it enters the nested user namespace.
+#: Where nodes find the programs that end the boot.
 LAUNCH_AT = "usr/lib/orbit-launch"
 #: Name of an imaging tool -> module that is its command line.
 TOOLS = {
@@ -112,6 +112,11 @@ def _loader(binary: Path) -> Path:
     )
 
 
+def _launchers() -> list[Path]:
+    """Return the programs that start a system: in a nested user namespace, or short of privileges."""
+    return [Path(program("unshare")), Path(program("setpriv"))]
+
+
 def _package(name: str) -> Path | None:
     spec = importlib.util.find_spec(name)
     places = spec.submodule_search_locations if spec else None
@@ -134,11 +139,11 @@ def _build_tree(root: Path, hostkey: Path, authorized_key: str) -> None:
         tree.write_file(root / "usr/sbin" / name, _wrapper(module), 0o755)
         (root / "usr/bin" / name).symlink_to(f"../sbin/{name}")
     launch = root / LAUNCH_AT
-    unshare = Path(program("unshare"))
-    tree.copy_file(unshare, launch / "unshare", 0o755)
-    for library in tree.shared_objects(unshare):
-        tree.copy_file(library, launch / library.name, 0o755)
-    (launch / "ld.so").symlink_to(_loader(unshare).name)
+    for binary in _launchers():
+        tree.copy_file(binary, launch / binary.name, 0o755)
+        for library in tree.shared_objects(binary):
+            tree.copy_file(library, launch / library.name, 0o755)
+    (launch / "ld.so").symlink_to(_loader(_launchers()[0]).name)
     (root / RUNTIME_AT).mkdir(parents=True)
 
 
@@ -183,7 +188,7 @@ def _build_runtime(root: Path) -> None:
 def build(cache: Path, *, hostkey: Path, authorized_key: str) -> MemoryImage:
     """Return the memory image for these keys, from the cache when it has been made before."""
     tree_name = "memory-" + tree.digest(
-        [*tree.base_inputs(), Path(program("unshare")), hostkey],
+        [*tree.base_inputs(), *_launchers(), hostkey],
         authorized_key,
         tree.INIT,
         *map(_wrapper, TOOLS.values()),

@@ -48,7 +48,8 @@ def create(settings: Settings) -> None:
                 for node in settings.nodes
                 for line in (
                     f"netns add {node.namespace}",
-                    f"link add {node.port} type veth peer name eth0 address {node.mac} netns {node.namespace}",
+                    f"link add {node.port} type veth peer name eth0 address {node.mac} "
+                    f"netns {node.namespace}",
                     f"link set {node.port} master {BRIDGE}",
                 )
             ),

@@ -15,8 +15,8 @@ from pathlib import Path
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.host import program
 
-#: First process of every system. busybox' halt, poweroff and reboot signal process 1 with USR1, USR2 and TERM;
-#: the exit status tells the node's power supply what was meant: 0 switch off, 3 start again.
+#: First process of every system. busybox' halt, poweroff and reboot signal process 1 with USR1, USR2 and
+#: TERM; the exit status tells the node's power supply what was meant: 0 switch off, 3 start again.
 INIT = """\
 #!/bin/sh
 # Process 1: starts the SSH server and obeys halt, poweroff and reboot.
@@ -40,7 +40,7 @@ wait
 
 @cache
 def shared_objects(path: Path) -> tuple[Path, ...]:
-    """Return the shared objects, program interpreter included, that an ELF file needs; () when it is static."""
+    """Return the shared objects, interpreter included, that an ELF file needs; () when it is static."""
     result = subprocess.run(
         [program("ldd"), str(path)],
         stdin=subprocess.DEVNULL,

@@ -22,7 +22,7 @@ class LightPower:
         await self._all({machine: machine.on() for machine in self._find(nodes)})
 
     async def off(self, nodes: Sequence[str], *, soft: bool = False) -> None:
-        """Switch nodes off; ``soft`` asks the running system to stop and cuts the power after some seconds."""
+        """Switch nodes off; ``soft`` asks the system to stop and cuts the power after some seconds."""
         await self._all({machine: machine.off(soft) for machine in self._find(nodes)})
 
     async def reset(self, nodes: Sequence[str]) -> None:
