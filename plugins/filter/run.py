@@ -25,7 +25,9 @@ def judge(record: t.Any, step: str, result: t.Any) -> dict[str, t.Any]:
     if step == "serve":
         return records.judge_streams(run, said["results"], time.time())
     if "reports" in said:
-        return records.judge_crew(run, step, said["reports"], time.time())
+        changed = records.judge_crew(run, step, said["reports"], time.time())
+        changed["timeline"][-1]["cpu_seconds"] = said.get("cpu_seconds")
+        return changed
     return records.judge_nodes(run, step, said["results"], time.time())
 
 

@@ -49,6 +49,10 @@ failed_nodes:
   returned: when not in check mode
   type: list
   elements: str
+cpu_seconds:
+  description: Processor time that the task took on the control host, with that of its SSH sessions.
+  returned: when not in check mode
+  type: float
 predicted:
   description: What would be expected of each node.
   returned: in check mode

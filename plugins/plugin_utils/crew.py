@@ -3,9 +3,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """All nodes of a run at the same time: wait for each, start its client, follow it, judge it.
 
-Every node is one coroutine that goes its own way; nothing waits for the slowest. The only meeting point is the
-gate of an image group, where nodes that become ready within a few seconds of each other start together so that they share
-one pass of the stream. All failures of a node end in its report, as a named cause with evidence.
+Every node is one coroutine that goes its own way; nothing waits for the slowest. The only meeting point is
+the gate of an image group, where nodes that become ready within a few seconds of each other start together so
+that they share one pass of the stream. All failures of a node end in its report, as a named cause with
+evidence.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ _PROGRESS = re.compile(r"Progress: (\d+)%")
 _WROTE = re.compile(r"Wrote (\d+) bytes \((\d+) actual\)")
 # The age of a system is known to the second, at both ends.
 _AGE_SLACK = 2.0
-# A later ssh attempt waits longer, up to this many seconds: a boot takes minutes, an answer should be seen soon.
+# Later attempts wait longer, up to this many seconds: a boot takes minutes, its end should be seen soon.
 _LONGEST_PAUSE = 3.0
+# Seconds a node has from the beginning of a login to its last fact. Longer than ssh needs to give up by itself,
+# so that the reason it then gives is heard, also when the time to boot ends meanwhile.
+_ANSWER = 15.0
 # So many logins at once keep the controller's processors busy; more only make each of them slower.
 _LOGINS = 24
 _LAST_LINES = 20
@@ -217,7 +221,9 @@ class Crew:
                 return await following.watch(session)
         except Failed as failure:
             if failure.cause in ("no_boot", "ssh_refused"):
-                raise Failed("stalled", f"contact lost while the disk was being written: {failure}") from failure
+                raise Failed(
+                    "stalled", f"contact lost while the disk was being written: {failure}"
+                ) from failure
             raise
 
     # -- one node, from its last reset to the proof
@@ -227,10 +233,14 @@ class Crew:
             identity = facts.identity(node)
             wanted = node["settings"]["orbit_identity"]
             if wanted is not None and identity != wanted:
-                raise Failed("no_boot_from_disk", f"the system that came up is {identity or 'nameless'}, not {wanted}")
+                raise Failed(
+                    "no_boot_from_disk", f"the system that came up is {identity or 'nameless'}, not {wanted}"
+                )
             if facts.boot_id and facts.boot_id == node["steps"].get("client", {}).get("boot_id"):
                 raise Failed("no_boot_from_disk", "the node did not boot again")
-            self._voice.change(node["name"], "up", f"runs {identity or 'a system without a name'} from its disk")
+            self._voice.change(
+                node["name"], "up", f"runs {identity or 'a system without a name'} from its disk"
+            )
             return {"up_at": time.time(), "identity": identity}
 
     # -- a session with the right system
@@ -276,7 +286,7 @@ class _Reaching:
                 last = Failed(reason.cause, str(reason))
             left = self._deadline - time.time()
             if left <= 0:
-                raise Failed(last.cause, f"{last} (after {self._patience:.0f} s)")
+                raise Failed(last.cause, f"nothing better within {self._patience:.0f} s than: {last}")
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
@@ -290,9 +300,8 @@ class _Reaching:
             session = await ssh.Session(self._command).__aenter__()
             try:
                 await session.send(*self._lines)
-                left = max(self._deadline - time.time(), 1.0)
                 try:
-                    facts = await asyncio.wait_for(_read_facts(session), left)
+                    facts = await asyncio.wait_for(_read_facts(session), _ANSWER)
                 except asyncio.TimeoutError:
                     raise _NotYet("ssh_refused", "SSH was taken, but the node said nothing") from None
                 if facts is None:
@@ -334,7 +343,13 @@ def _no_session(status: int, words: str) -> _NotYet:
     """Say why a session ended before the node had said who it is."""
     if status != 255:
         return _NotYet("ssh_refused", f"the node's shell ended with status {status}: {words or 'no message'}")
-    refused = ("permission denied", "host key", "connection refused", "no matching", "too many authentication")
+    refused = (
+        "permission denied",
+        "host key",
+        "connection refused",
+        "no matching",
+        "too many authentication",
+    )
     cause = "ssh_refused" if any(text in words.lower() for text in refused) else "no_boot"
     return _NotYet(cause, words or "no answer")
 
@@ -413,7 +428,8 @@ class _Following:
             if time.monotonic() - self._moved > self._patience:
                 await session.send("stop")
                 raise Failed(
-                    "stalled", f"nothing was written for {self._patience} s; the client was stopped\n{self._tail()}"
+                    "stalled",
+                    f"nothing was written for {self._patience} s; the client was stopped\n{self._tail()}",
                 )
 
     def _pulse(self, wrote: int) -> None:

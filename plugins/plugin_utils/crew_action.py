@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import typing as t
 
 from ansible.plugins.action import ActionBase
@@ -34,7 +35,7 @@ class CrewAction(ActionBase):
         raise NotImplementedError
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Return ``reports`` (node name to what was seen) and ``msg``."""
+        """Return ``reports`` (node name to what was seen), ``cpu_seconds`` (ssh included) and ``msg``."""
         result = super().run(tmp, task_vars)
         _unused, arguments = self.validate_argument_spec(
             argument_spec={"record": {"type": "dict", "required": True}}
@@ -45,6 +46,9 @@ class CrewAction(ActionBase):
             result.update(changed=bool(nodes), reports={}, predicted=[self.predict(node) for node in nodes])
             return result
         voice = Voice(record["groups"], Display().display)
+        for node in record["nodes"].values():
+            if node not in nodes:
+                voice.change(node["name"], "failed", quiet=True)
         interval = min((node["settings"]["orbit_voice"] for node in nodes), default=5.0)
         crew = Crew(
             record, nodes, voice, known_hosts=os.path.join(record["dir"], "known_hosts"), interval=interval
@@ -52,5 +56,7 @@ class CrewAction(ActionBase):
         reports = asyncio.run(self.work(crew))
         failed = sorted(name for name, report in reports.items() if report.get("cause"))
         result.update(changed=bool(nodes), reports=reports, failed_nodes=failed)
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        result["cpu_seconds"] = sum(u.ru_utime + u.ru_stime for u in used)
         result["msg"] = f"{len(reports) - len(failed)} of {len(reports)} nodes"
         return result

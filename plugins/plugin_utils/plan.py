@@ -55,8 +55,8 @@ def make(
 
     ``hosts`` are the hosts of the play, ``image`` overrides the inventory's images, ``nodes`` is a
     node set that restricts the run, ``limited`` says that ``--limit`` chose the hosts, ``need_image`` that a
-    node without an image is a mistake. The result has ``nodes`` (name to record) and ``groups`` (list of label,
-    image and node names).
+    node without an image is a mistake. The result has ``nodes`` (name to record) and ``groups`` (list of
+    label, image and node names).
 
     Raises :class:`PlanError` that names every mistake at once.
     """
@@ -142,7 +142,8 @@ def _choose_by_set(hosts: t.Sequence[Host], nodes: str) -> list[Host]:
         if len(found[member]) > 1:
             names = ", ".join(host.name for host in found[member])
             raise PlanError(
-                f"-e nodes: {_show(member)} means more than one host: {names}. Choose the domain with --limit."
+                f"-e nodes: {_show(member)} means more than one host: {names}. "
+                "Choose the domain with --limit."
             )
     return list({found[member][0].name: found[member][0] for member in wanted}.values())
 
@@ -162,7 +163,9 @@ def _place(host: Host) -> nodeutil.Coordinates | None:
     try:
         return int(x), int(y)
     except (TypeError, ValueError) as error:
-        raise PlanError(f"host {host.name}: orbit_x and orbit_y must be numbers, not {x!r}, {y!r}.") from error
+        raise PlanError(
+            f"host {host.name}: orbit_x and orbit_y must be numbers, not {x!r}, {y!r}."
+        ) from error
 
 
 def _record(host: Host, image: str | None, need_image: bool) -> dict[str, t.Any]:
@@ -184,7 +187,9 @@ def _record(host: Host, image: str | None, need_image: bool) -> dict[str, t.Any]
         ("orbit_client", _CLIENT, "Give the path of the frisbee client on the node."),
     ):
         if not pattern.match(setting[name]) or ".." in setting[name]:
-            mistakes.append(f"{where}: {name} is {setting[name]!r}, which is no path that can be used. {remedy}")
+            mistakes.append(
+                f"{where}: {name} is {setting[name]!r}, which is no path that can be used. {remedy}"
+            )
     place = _place(host)
     domain = setting["orbit_domain"]
     if not domain:
@@ -208,13 +213,14 @@ def _record(host: Host, image: str | None, need_image: bool) -> dict[str, t.Any]
     else:
         if not node.control_ip:
             mistakes.append(
-                f"{where}: no control address, and its domain has no rule for one. Set orbit_control_ip or ansible_host."
+                f"{where}: no control address, and its domain has no rule for one. "
+                "Set orbit_control_ip or ansible_host."
             )
     if mistakes:
         raise PlanError("\n".join(mistakes))
     return {
         **node.as_dict(),
-        # Results are told by the inventory's name; the services know the node by its coordinates, address or HRN.
+        # Results are told by the inventory's name; the services know the node by coordinates, address or HRN.
         "name": host.name,
         "image": wanted,
         "settings": setting,
@@ -248,7 +254,9 @@ def _twice(records: t.Mapping[str, t.Mapping[str, t.Any]], key: str, what: str) 
     return mistakes
 
 
-def _groups(records: t.Mapping[str, t.Mapping[str, t.Any]], chosen: t.Sequence[Host]) -> list[dict[str, t.Any]]:
+def _groups(
+    records: t.Mapping[str, t.Mapping[str, t.Any]], chosen: t.Sequence[Host]
+) -> list[dict[str, t.Any]]:
     groups: dict[str, dict[str, t.Any]] = {}
     for name, record in records.items():
         if not record["image"]:
@@ -263,7 +271,11 @@ def _groups(records: t.Mapping[str, t.Mapping[str, t.Any]], chosen: t.Sequence[H
         for group_name in host.groups:
             members.setdefault(group_name, set()).add(host.name)
     for group in groups.values():
-        exact = [g for g, names in members.items() if names == set(group["nodes"]) and g not in ("all", "ungrouped")]
+        exact = [
+            g
+            for g, names in members.items()
+            if names == set(group["nodes"]) and g not in ("all", "ungrouped")
+        ]
         if exact:
             group["label"] = min(exact, key=lambda g: (len(g), g))
     return list(groups.values())

@@ -11,7 +11,13 @@ import typing as t
 from ansible_collections.orbit.imaging.plugins.module_utils import outcome as outcomes
 
 # The cause a node ends with when a step that asks a service fails for it.
-_CAUSE_OF_STEP = {"link": "link_failed", "serve": "serve_failed", "unlink": "link_failed", "reset": "power_failed", "boot": "power_failed"}
+_CAUSE_OF_STEP = {
+    "link": "link_failed",
+    "serve": "serve_failed",
+    "unlink": "link_failed",
+    "reset": "power_failed",
+    "boot": "power_failed",
+}
 
 _POWER_STEPS = ("reset", "boot")
 
@@ -50,10 +56,11 @@ def judge_nodes(
                     # A system that booted before the step began is the old one; patience counts from its end.
                     node["power"] = {"before": record["at"], "after": now}
                 continue
-            reason = (entry or {}).get("msg") or result.get("msg") or "the service did not answer for this node"
+            reason = (
+                (entry or {}).get("msg") or result.get("msg") or "the service did not answer for this node"
+            )
             fail(node, _CAUSE_OF_STEP[step], str(reason))
-    changed["at"] = now
-    return changed
+    return _close(changed, step, now)
 
 
 def judge_streams(
@@ -65,30 +72,24 @@ def judge_streams(
     for result in results:
         item = result["item"]
         said = {entry.get("image"): entry for entry in result.get("streams") or []}
+        served = [image for image in item["images"] if (said.get(image) or {}).get("ok")]
+        if served:
+            # What has to be stopped again, by the same service in the same words.
+            asked = {key: item[key] for key in ("url", "dialect", "domain", "user", "timeout")}
+            changed["streams"].append({**asked, "images": served})
         for image in item["images"]:
             entry = said.get(image) or {}
-            served = bool(entry.get("ok"))
-            if served:
-                changed["streams"].append(
-                    {
-                        "image": image,
-                        "address": entry.get("address"),
-                        "port": entry.get("port"),
-                        **{key: item[key] for key in ("url", "dialect", "domain", "user", "timeout")},
-                    }
-                )
-            for asked in item["nodes"]:
-                node = changed["nodes"][asked["name"]]
+            for named in item["nodes"]:
+                node = changed["nodes"][named["name"]]
                 if node["image"] != image:
                     continue
-                if served:
+                if image in served:
                     node["stream"] = {"address": entry.get("address"), "port": entry.get("port")}
                     node["steps"]["serve"] = {"at": now}
                 else:
                     reason = entry.get("msg") or result.get("msg") or "the service gave no address"
                     fail(node, _CAUSE_OF_STEP["serve"], str(reason))
-    changed["at"] = now
-    return changed
+    return _close(changed, "serve", now)
 
 
 def judge_crew(
@@ -105,8 +106,14 @@ def judge_crew(
         node["steps"][step] = {k: v for k, v in report.items() if k not in ("cause", "evidence")}
         if report.get("cause"):
             fail(node, report["cause"], report.get("evidence", ""))
-    changed["at"] = now
-    return changed
+    return _close(changed, step, now)
+
+
+def _close(record: dict[str, t.Any], step: str, now: float) -> dict[str, t.Any]:
+    """Note when a step was over; the next one begins here."""
+    record.setdefault("timeline", []).append({"step": step, "began_at": record["at"], "ended_at": now})
+    record["at"] = now
+    return record
 
 
 def conclude(record: t.Mapping[str, t.Any], last_step: str) -> dict[str, t.Any]:

@@ -38,7 +38,9 @@ def lines(record: t.Mapping[str, t.Any]) -> list[str]:
             if n["outcome"] != outcomes.IMAGED
         ]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    table = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
     total = sum(len(group["nodes"]) for group in record["groups"])
     imaged = sum(group["imaged"] for group in record["groups"])
     seconds = record["at"] - record["started_at"]

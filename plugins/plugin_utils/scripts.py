@@ -4,8 +4,8 @@
 """The two programs that run on a node, in the shell every memory image has.
 
 They are constant texts for a POSIX shell (the busybox of a memory image is enough). What differs from
-node to node is read from their input, one value a line, and never becomes part of a command text. What they say to the
-controller starts with ``@orbit``; everything else is output of the client.
+node to node is read from their input, one value a line, and never becomes part of a command text. What they
+say to the controller starts with ``@orbit``; everything else is output of the client.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ while IFS= read -r file && [ "$file" != . ]; do
 done
 """
 
-# Input: files to report, "."; run, client, interface, address, port, disk, kind of disk; then words: go, stop, bye.
+# Input: files to report, "."; run, client, interface, address, port, disk, kind of disk; then the words
+# go, stop and bye.
 CLIENT = (
     _FACTS
     + r"""

@@ -10,7 +10,6 @@ import os
 import typing as t
 
 import yaml
-
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 _SPECIFICATION = os.path.join(

@@ -12,6 +12,7 @@ nodes of a run, whatever ``forks`` is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shlex
 import signal
@@ -36,8 +37,9 @@ def command(node: t.Mapping[str, t.Any], known_hosts: str, remote: str) -> list[
     """Return the argument list of one ``ssh`` call.
 
     ``remote`` must be a constant text: whatever differs from node to node goes through the session's
-    input. Host keys are remembered in ``known_hosts``, a file for one boot of one node: a memory image and
-    the system on the disk have different keys at the same address, so a lasting file would only hold contradictions.
+    input. Host keys are remembered in ``known_hosts``, a file for one kind of system on one node and one run:
+    a memory image and the system on the disk have different keys at the same address, so a lasting file would
+    only hold contradictions.
     """
     ssh = node["ssh"]
     options = {
@@ -58,7 +60,12 @@ def command(node: t.Mapping[str, t.Any], known_hosts: str, remote: str) -> list[
     if ssh.get("ansible_ssh_private_key_file"):
         key = os.path.expanduser(str(ssh["ansible_ssh_private_key_file"]))
         arguments += ["-i", key, "-o", "IdentitiesOnly=yes"]
-    arguments += ["-l", ssh.get("ansible_user") or "root", "--", str(ssh.get("ansible_host") or node["control_ip"])]
+    arguments += [
+        "-l",
+        ssh.get("ansible_user") or "root",
+        "--",
+        str(ssh.get("ansible_host") or node["control_ip"]),
+    ]
     return [*arguments, remote]
 
 
@@ -70,7 +77,7 @@ class Session:
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Session:
-        # Its own session and process group: ssh must not read the controller's terminal, and is ended as a whole.
+        # Its own session and process group: ssh must not read the terminal, and is ended as a whole.
         self._process = await asyncio.create_subprocess_exec(
             *self._arguments,
             stdin=asyncio.subprocess.PIPE,
@@ -82,38 +89,43 @@ class Session:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        process = self._process
-        assert process is not None
+        process = self._running()
         if process.returncode is None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         await process.wait()
+
+    def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            raise RuntimeError("the session is not open")
+        return self._process
 
     async def send(self, *lines: str) -> None:
         """Write lines; a session that is gone is noticed by :meth:`lines`, not here."""
-        assert self._process is not None and self._process.stdin is not None
+        stdin = self._running().stdin
+        assert stdin is not None
         for line in lines:
             if "\n" in line:
                 raise ValueError(f"a line must not hold a line break: {line!r}")
         try:
-            self._process.stdin.write("".join(f"{line}\n" for line in lines).encode())
-            await self._process.stdin.drain()
+            stdin.write("".join(f"{line}\n" for line in lines).encode())
+            await stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
-            pass
+            return
 
     async def line(self) -> str | None:
         """Return the next line of output without its end, or ``None`` when the session is over."""
-        assert self._process is not None and self._process.stdout is not None
+        stdout = self._running().stdout
+        assert stdout is not None
         try:
-            raw = await self._process.stdout.readline()
+            raw = await stdout.readline()
         except ValueError:  # a line beyond the limit: nothing we asked for looks like that
             return ""
         return raw.decode("utf-8", "replace").rstrip("\r\n") if raw else None
 
     async def end(self) -> tuple[int, str]:
         """Wait for the end; return the exit status of ssh (255: the connection) and its last words."""
-        assert self._process is not None and self._process.stderr is not None
-        words = (await self._process.stderr.read()).decode("utf-8", "replace").strip()
-        return await self._process.wait(), words.splitlines()[-1] if words else ""
+        process = self._running()
+        assert process.stderr is not None
+        words = (await process.stderr.read()).decode("utf-8", "replace").strip()
+        return await process.wait(), words.splitlines()[-1] if words else ""

@@ -39,7 +39,7 @@ class Voice:
         """Say one line for each group whose line would differ from the last one."""
         width = max((len(group["label"]) for group in self._groups), default=0)
         for group in self._groups:
-            counts = {state: 0 for state in STATES}
+            counts = dict.fromkeys(STATES, 0)
             for node in group["nodes"]:
                 counts[self._state.get(node, "booting")] += 1
             words = [f"{number} {state}" for state, number in counts.items() if number]

@@ -3,8 +3,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A node without a node: an ``ssh`` that runs the remote program in a shell of this machine.
 
-The program, the shells and the client processes are real; only the network between is left out. One file per fact of the node
-lets a test change what the next session finds.
+The program, the shells and the client processes are real; only the network between is left out. One file per
+fact of the node lets a test change what the next session finds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def executable(path: str, text: str) -> str:
     return path
 
 
-def make_node(folder: t.Any, name: str = "node1-1", *, shell: str = "/bin/sh", client: str = "", **settings: t.Any) -> dict[str, t.Any]:
+def make_node(
+    folder: t.Any, name: str = "node1-1", *, shell: str = "/bin/sh", client: str = "", **settings: t.Any
+) -> dict[str, t.Any]:
     """Return the record of a node that lives in ``folder``, ready for its client."""
     state = os.path.join(str(folder), name)
     os.makedirs(state)
@@ -62,7 +64,11 @@ def make_node(folder: t.Any, name: str = "node1-1", *, shell: str = "/bin/sh", c
             "orbit_stall_timeout": 20,
             **settings,
         },
-        "ssh": {"ansible_ssh_executable": executable(os.path.join(state, "ssh"), SSH.format(state=state, shell=shell))},
+        "ssh": {
+            "ansible_ssh_executable": executable(
+                os.path.join(state, "ssh"), SSH.format(state=state, shell=shell)
+            )
+        },
         "stream": {"address": "239.77.0.1", "port": 7000},
         # The machine of the test has not booted since: its age must not count.
         "power": {"before": 0.0, "after": 0.0},

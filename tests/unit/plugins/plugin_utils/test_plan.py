@@ -31,7 +31,9 @@ def test_groups_of_the_inventory_name_the_image_groups():
 
 
 def test_hosts_without_an_image_of_their_own_are_not_chosen():
-    made = plan.make([host(1, 1), host(1, 2, orbit_image="a.ndz"), host(1, 3, orbit_chosen=True)], image="x.ndz")
+    made = plan.make(
+        [host(1, 1), host(1, 2, orbit_image="a.ndz"), host(1, 3, orbit_chosen=True)], image="x.ndz"
+    )
     assert names(made) == ["node1-2", "node1-3"]
     assert {node["image"] for node in made["nodes"].values()} == {"x.ndz"}
 
@@ -47,7 +49,11 @@ def test_a_limit_chooses_all_hosts_of_the_play():
 
 def test_a_node_set_chooses_in_its_order():
     hosts = [host(x, y) for x in (1, 2) for y in (1, 2)]
-    assert names(plan.make(hosts, image="x.ndz", nodes="[[2,2],[1,1..2]]")) == ["node2-2", "node1-1", "node1-2"]
+    assert names(plan.make(hosts, image="x.ndz", nodes="[[2,2],[1,1..2]]")) == [
+        "node2-2",
+        "node1-1",
+        "node1-2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +124,10 @@ def test_batches_share_service_dialect_and_domain():
     hosts = [host(1, 1), host(1, 2, orbit_memory_image="other"), host(1, 3)]
     made = plan.make(hosts, image="x.ndz", limited=True)
     pxe = plan.batches(made["nodes"].values(), "pxe")
-    assert [[node["name"] for node in batch["nodes"]] for batch in pxe] == [["node1-1", "node1-3"], ["node1-2"]]
+    assert [[node["name"] for node in batch["nodes"]] for batch in pxe] == [
+        ["node1-1", "node1-3"],
+        ["node1-2"],
+    ]
     (frisbee,) = plan.batches(made["nodes"].values(), "frisbee")
     assert frisbee["images"] == ["x.ndz"]
     assert frisbee["url"] == "http://frisbee:5012"

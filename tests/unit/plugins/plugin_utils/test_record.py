@@ -12,7 +12,14 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils import record as rec
 
 
 def run(*names):
-    node = {"image": "x.ndz", "outcome": None, "evidence": "", "steps": {}, "settings": {}, "control_ip": "10.0.0.1"}
+    node = {
+        "image": "x.ndz",
+        "outcome": None,
+        "evidence": "",
+        "steps": {},
+        "settings": {},
+        "control_ip": "10.0.0.1",
+    }
     return {
         "id": "r1",
         "at": 10.0,
@@ -27,7 +34,10 @@ def asked(*names):
 
 
 def test_a_node_the_module_does_not_name_has_failed():
-    result = {"item": asked("a", "b", "c"), "nodes": [{"name": "a", "ok": True}, {"name": "b", "ok": False, "msg": "no"}]}
+    result = {
+        "item": asked("a", "b", "c"),
+        "nodes": [{"name": "a", "ok": True}, {"name": "b", "ok": False, "msg": "no"}],
+    }
     changed = records.judge_nodes(run("a", "b", "c"), "link", [result], 20.0)
     assert [changed["nodes"][n]["outcome"] for n in "abc"] == [None, "link_failed", "link_failed"]
     assert changed["nodes"]["b"]["evidence"] == "no"
@@ -35,13 +45,17 @@ def test_a_node_the_module_does_not_name_has_failed():
 
 
 def test_a_module_that_failed_as_a_whole_fails_its_nodes_with_its_message():
-    changed = records.judge_nodes(run("a"), "reset", [{"item": asked("a"), "failed": True, "msg": "no service"}], 20.0)
+    changed = records.judge_nodes(
+        run("a"), "reset", [{"item": asked("a"), "failed": True, "msg": "no service"}], 20.0
+    )
     assert changed["nodes"]["a"]["outcome"] == "power_failed"
     assert changed["nodes"]["a"]["evidence"] == "no service"
 
 
 def test_power_remembers_when_the_old_system_must_have_gone():
-    changed = records.judge_nodes(run("a"), "reset", [{"item": asked("a"), "nodes": [{"name": "a", "ok": True}]}], 20.0)
+    changed = records.judge_nodes(
+        run("a"), "reset", [{"item": asked("a"), "nodes": [{"name": "a", "ok": True}]}], 20.0
+    )
     assert changed["nodes"]["a"]["power"] == {"before": 10.0, "after": 20.0}
 
 
@@ -55,16 +69,29 @@ def test_the_first_cause_stays():
 def test_streams_reach_the_nodes_of_their_image_only():
     record = run("a", "b")
     record["nodes"]["b"]["image"] = "y.ndz"
-    item = {"images": ["x.ndz", "y.ndz"], "url": "u", "dialect": "A", "domain": "d", "user": None, "timeout": 1, **asked("a", "b")}
-    streams = [{"image": "x.ndz", "ok": True, "address": "239.1.1.1", "port": 7000}, {"image": "y.ndz", "ok": False, "msg": "full"}]
+    item = {
+        "images": ["x.ndz", "y.ndz"],
+        "url": "u",
+        "dialect": "A",
+        "domain": "d",
+        "user": None,
+        "timeout": 1,
+        **asked("a", "b"),
+    }
+    streams = [
+        {"image": "x.ndz", "ok": True, "address": "239.1.1.1", "port": 7000},
+        {"image": "y.ndz", "ok": False, "msg": "full"},
+    ]
     changed = records.judge_streams(record, [{"item": item, "streams": streams}], 20.0)
     assert changed["nodes"]["a"]["stream"] == {"address": "239.1.1.1", "port": 7000}
     assert (changed["nodes"]["b"]["outcome"], changed["nodes"]["b"]["evidence"]) == ("serve_failed", "full")
-    assert [stream["image"] for stream in changed["streams"]] == ["x.ndz"]
+    assert [stream["images"] for stream in changed["streams"]] == [["x.ndz"]]
 
 
 def test_only_what_was_seen_is_imaged():
-    record = records.judge_crew(run("a", "b", "c"), "client", {"a": {"bytes_written": 1}, "b": {"cause": "stalled"}}, 20.0)
+    record = records.judge_crew(
+        run("a", "b", "c"), "client", {"a": {"bytes_written": 1}, "b": {"cause": "stalled"}}, 20.0
+    )
     concluded = records.conclude(record, "client")
     assert [concluded["nodes"][n]["outcome"] for n in "abc"] == ["imaged", "stalled", "interrupted"]
     assert concluded["groups"][0]["imaged"] == 1
@@ -73,12 +100,15 @@ def test_only_what_was_seen_is_imaged():
 
 
 def test_an_unnamed_cause_is_a_mistake_of_ours():
-    with pytest.raises(ValueError, match="no named cause|not a named cause"):
+    with pytest.raises(ValueError, match="not a named cause"):
         records.fail(run("a")["nodes"]["a"], "bad_luck", "")
 
 
 def test_the_report_names_groups_and_failures(tmp_path):
-    reports = {"a": {"bytes_written": 2_000_000, "started_at": 1.0, "ended_at": 3.5}, "b": {"cause": "stalled", "evidence": "no data\nx"}}
+    reports = {
+        "a": {"bytes_written": 2_000_000, "started_at": 1.0, "ended_at": 3.5},
+        "b": {"cause": "stalled", "evidence": "no data\nx"},
+    }
     concluded = records.conclude(records.judge_crew(run("a", "b"), "client", reports, 20.0), "client")
     text = "\n".join(report.lines(concluded))
     assert "all of them  x.ndz  1 of 2  2.0 MB     2.5 s    FAILED" in text

@@ -21,7 +21,13 @@ def test_nothing_of_the_node_becomes_part_of_the_remote_program():
 
 def test_keep_alives_and_no_shared_connection_always():
     text = " ".join(ssh.command(NODE, "/run/known", "true"))
-    for option in ("ServerAliveInterval=5", "ConnectTimeout=5", "ControlMaster=no", "ControlPath=none", "BatchMode=yes"):
+    for option in (
+        "ServerAliveInterval=5",
+        "ConnectTimeout=5",
+        "ControlMaster=no",
+        "ControlPath=none",
+        "BatchMode=yes",
+    ):
         assert f"-o {option}" in text
     assert "-o UserKnownHostsFile=/run/known" in text
 

@@ -1,0 +1,184 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A testbed of the tests' own, and playbook runs against it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# A whole run of the largest test takes less than a minute here; a hung one must not hold the suite for ever.
+LIMIT = 300
+
+_RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
+
+
+def program(name: str) -> str:
+    """Return the path of a command of the environment that runs the tests."""
+    beside = pathlib.Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    assert found, f"{name} is not installed: run tools/setup"
+    return found
+
+
+@dataclasses.dataclass
+class Played:
+    """An ansible-playbook that has ended."""
+
+    status: int
+    output: str
+
+    @property
+    def recap(self) -> dict[str, dict[str, int]]:
+        """What Ansible counted for each host."""
+        return {
+            host: dict(zip(("ok", "changed", "unreachable", "failed"), map(int, counts), strict=True))
+            for host, *counts in _RECAP.findall(self.output)
+        }
+
+    @property
+    def result(self) -> dict:
+        """The result file of the run."""
+        match = re.search(r"^Record of the run: (.*)$", self.output, re.MULTILINE)
+        assert match, self.output
+        return json.loads(pathlib.Path(match[1]).read_text())
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """Outcome of each node."""
+        return {name: node["outcome"] for name, node in self.result["nodes"].items()}
+
+    @property
+    def identities(self) -> dict[str, str]:
+        """The image that each node says it runs."""
+        return {name: node["steps"]["proof"]["identity"] for name, node in self.result["nodes"].items()}
+
+
+class Testbed:
+    """An embedded testbed with its own name, number and state folder."""
+
+    __test__ = False
+
+    def __init__(self, folder: pathlib.Path, nodes: str, *options: str) -> None:
+        self.folder = folder
+        self.number = free_number()
+        self.name = f"it{os.getpid()}-{self.number}"
+        self._common = ("--name", self.name, "--dir", str(folder / "state"))
+        self._up = ("up", *self._common, "--number", str(self.number), "--nodes", nodes, *options)
+        self.columns, self.rows = map(int, nodes.split("x"))
+
+    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run ``orbit-testbed``."""
+        done = subprocess.run(
+            [program("orbit-testbed"), *arguments], capture_output=True, text=True, timeout=LIMIT, check=False
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def __enter__(self) -> Testbed:
+        self.command(*self._up)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.command("down", *self._common, "--purge")
+
+    def fault(self, node: str, fault: str) -> None:
+        """Order a fault for a node."""
+        self.command("fault", *self._common, node, fault)
+
+    def boots(self) -> dict[str, int]:
+        """How often each node's power came on or was cycled."""
+        status = json.loads(self.command("status", *self._common, "--json").stdout)
+        return {node["name"]: node["boots"] for node in status["nodes"]}
+
+    def state(self) -> dict:
+        """Links, streams and power as the services see them."""
+        with urllib.request.urlopen(f"http://127.{self.number}.0.1:5012/orbit/state", timeout=30) as reply:
+            return json.load(reply)
+
+    def links(self) -> list[str]:
+        """The links that are really there, whatever the services say."""
+        folder = self.folder / "state" / "tftpboot" / "pxelinux.cfg"
+        return sorted(path.name for path in folder.iterdir() if path.is_symlink())
+
+    def inventory(
+        self, groups: str = "", *, port: int = 5012, variables: str = "", name: str = "nodes.yml"
+    ) -> str:
+        """Write an inventory for this testbed; return its path."""
+        folder = self.folder / f"inventory-{len(list(self.folder.glob('inventory-*')))}"
+        folder.mkdir()
+        path = folder / name
+        path.write_text(
+            f"""\
+plugin: orbit.imaging.nodes
+domain: {self.name}
+size: [{self.columns}, {self.rows}]
+control_ip: "10.{self.number}.{{x}}.{{y}}"
+ansible_host: "127.{self.number}.{{x}}.{{y}}"
+nodes: all
+vars:
+  ansible_port: 2222
+  ansible_ssh_private_key_file: {self.folder}/state/id_ed25519
+  orbit_pxe_url: http://127.{self.number}.0.1:{port}
+  orbit_frisbee_url: http://127.{self.number}.0.1:{port}
+  orbit_cmc_url: http://127.{self.number}.0.1:{port}
+  orbit_memory_image: memory
+  orbit_disk_type: file
+  orbit_run_dir: {self.folder}/runs
+{variables}
+{groups}
+"""
+        )
+        return str(path)
+
+
+def free_number() -> int:
+    """Return a testbed number whose loopback addresses nobody listens on."""
+    start = 100 + os.getpid() % 100
+    for number in [*range(start, 250), *range(100, start)]:
+        with socket.socket() as probe:
+            try:
+                probe.bind((f"127.{number}.0.1", 5012))
+            except OSError:
+                continue
+            return number
+    raise AssertionError("no free testbed number")
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """Start ``ansible-playbook``."""
+    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    return subprocess.Popen(
+        [os.environ.get("ORBIT_ANSIBLE_PLAYBOOK") or program("ansible-playbook"), *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> Played:
+    """Wait for a started ``ansible-playbook``."""
+    try:
+        output, _none = process.communicate(timeout=LIMIT)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    return Played(process.returncode, output)
+
+
+def play(*arguments: str) -> Played:
+    """Run ``ansible-playbook`` to its end."""
+    return finish(start(*arguments))
