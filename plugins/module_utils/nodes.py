@@ -498,27 +498,19 @@ def make_nodes(
             remedy="Make one call for each domain",
         )
     if domains and not domain:
-        # Short names beside full ones belong to the same domain.
-        only = Domain(next(iter(domains.values())))
-        nodes = [
-            node
-            if node.domain
-            else (only.node((node.x, node.y)) if node.x and node.y else node._replace(domain=only.name))
-            for node in nodes
-        ]
+        # Now it is known, also for the nodes that are named without it.
+        return make_nodes(items, next(iter(domains.values())), source=source)
     seen: t.Dict[str, Node] = {}
     for node in nodes:
-        for key in {node.hrn.lower(), node.control_ip}:
-            if key and key in seen:
-                other = seen[key]
-                what = (
-                    f"'{node.name}' is named twice"
-                    if other.hrn.lower() == node.hrn.lower()
-                    else (f"'{other.name}' and '{node.name}' have the same control address {node.control_ip}")
-                )
-                raise NodeSetError(what, source=source, remedy="Name each node once")
-            if key:
-                seen[key] = node
+        for key in (node.hrn.lower(), node.control_ip):
+            other = seen.setdefault(key, node) if key else node
+            if other is node:
+                continue
+            if other.hrn.lower() == node.hrn.lower():
+                what = f"'{node.name}' is named twice"
+            else:
+                what = f"'{other.name}' and '{node.name}' have the same control address {node.control_ip}"
+            raise NodeSetError(what, source=source, remedy="Name each node once")
     return nodes
 
 

@@ -162,7 +162,7 @@ def parse_xml(data: bytes) -> ET.Element:
         depth -= 1
         builder.end(name)
 
-    def refuse(*ignored: t.Any) -> None:
+    def refuse(*ignored: t.Any) -> t.Any:
         raise XmlError("the XML declares a document type or entities, which no service does")
 
     parser.buffer_text = True

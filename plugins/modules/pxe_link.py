@@ -84,13 +84,11 @@ nodes:
       description: Whether the link was set or removed.
       type: bool
     link:
-      description: File name of the link, the control address in hexadecimal; empty when the address is not
-      known.
+      description: File name of the link, the control address in hexadecimal; empty when that is not known.
       type: str
       sample: 0A0B0101
     image:
-      description: Memory image the node is linked to; empty when there is no link or the service does not
-      say.
+      description: Memory image the node is linked to; empty without a link or when the service does not say.
       type: str
       sample: orbit-2.0.0
     msg:
