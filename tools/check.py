@@ -225,7 +225,7 @@ class Runner:
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """Stop a child and its process group: like Ctrl-C, so that tests take their testbeds down; then for good."""
+    """Stop a child and its process group: like Ctrl-C, for tests to take their testbeds down; then for good."""
     for number, patience in ((signal.SIGINT, 30), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(child.pid, number)
@@ -347,7 +347,7 @@ def run_all(parts: list[Part], runner: Runner) -> list[Result]:
 
 
 def interrupt(_signal: int, _frame: object) -> None:
-    """Treat SIGTERM like Ctrl-C."""
+    """End the run like Ctrl-C does."""
     raise KeyboardInterrupt
 
 
@@ -368,6 +368,8 @@ ENVIRONMENT.update(
 
 def main(names: list[str]) -> int:
     """Run what was asked for; return the exit status."""
+    # Both explicitly: a shell starts background jobs with SIGINT ignored, and all their children inherit that.
+    signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
     started = time.monotonic()
     parts = choose(names)
