@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import DOMAIN, World
 
 from orbit_testbed.services.describe import service_description, service_list
 from orbit_testbed.services.dialects import DIALECTS
+
+from .stand import DOMAIN, World
 
 
 @dataclasses.dataclass

@@ -88,8 +88,13 @@ async def _serve(config: ServicesConfig, places: dict[str, tuple[str, int]]) -> 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    sockets = {}
+    for name, (host, port) in places.items():
+        try:
+            sockets[name] = listen(host, port)
+        except OSError as error:
+            raise ConfigError(f"--listen {name}={host}:{port}: {error.strerror}") from error
     services = Services(config, MemoryPower(node.name for node in config.nodes))
-    sockets = {name: listen(host, port) for name, (host, port) in places.items()}
     servers = HttpServers(create_apps(services), sockets)
     await services.start()
     await servers.start()

@@ -89,12 +89,14 @@ class Call:
 
     # -- nodes ---------------------------------------------------------------------------------------------
 
-    def find_nodes(self, text: str) -> list[tuple[str, NodeRecord | None]]:
+    def find_nodes(self, text: str, always_coordinates: bool = False) -> list[tuple[str, NodeRecord | None]]:
         """Return the nodes of a set in the dialect's notation, each with the name it was asked for by.
 
-        Names that the domain does not have come with None.
+        Names that the domain does not have come with None. ``always_coordinates``: a bracket begins a set of
+        coordinates in every dialect.
         """
-        if self.dialect.identity is Identity.HRN and not text.startswith("["):
+        coordinates = always_coordinates and text.startswith("[")
+        if self.dialect.identity is Identity.HRN and not coordinates:
             return [(name, self.config.by_hrn.get(name)) for name in text.split(",")] if text else []
         try:
             pairs = parse_node_set(text)

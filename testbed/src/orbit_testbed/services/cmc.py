@@ -67,7 +67,7 @@ class Cmc:
         if text is None and call.faithful:
             return None
         call.need_domain(missing_is_ours=True)
-        nodes = call.find_nodes(text or "")
+        nodes = call.find_nodes(text or "", always_coordinates=True)
         if call.faithful:
             await self._switch(switch, [node for _, node in nodes if node is not None])
         else:

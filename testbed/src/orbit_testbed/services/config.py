@@ -35,7 +35,7 @@ class NodeRecord:
     control_ip: str
     disk: str = "/dev/sda"
 
-    @property
+    @cached_property
     def hex_ip(self) -> str:
         """The control IP as pxelinux spells it in a file name: four octets, upper-case hex."""
         return f"{int(ipaddress.IPv4Address(self.control_ip)):08X}"

@@ -163,14 +163,13 @@ class StreamTable:
 
     def restore(self, document: Mapping[str, Any]) -> None:
         """Take over the streams of a former run that still run."""
-        self._counter = int(document.get("counter", 0))
-        for saved in document.get("running", ()):
-            try:
-                stream = Stream(**saved)
-            except TypeError:
+        counter, running = document.get("counter"), document.get("running")
+        self._counter = counter if isinstance(counter, int) else 0
+        for saved in running if isinstance(running, list) else ():
+            stream = _saved_stream(saved)
+            if stream is None:
                 log.error("a stream in the state file is not understood: %r", saved)
-                continue
-            if stream.running() and _serves(stream):
+            elif stream.running() and _serves(stream):
                 log.info("stream of %s at %s goes on (pid %d)", stream.image, stream.address, stream.pid)
                 self._adopt(stream)
             else:
@@ -385,6 +384,17 @@ async def _ready(reading: int, expected: str, patience: float) -> bool:
     finally:
         transport.close()
     return line.decode("ascii", "replace").strip() == expected
+
+
+def _saved_stream(saved: object) -> Stream | None:
+    """Return a stream of the state document, None when it is not one."""
+    kinds = {"image": str, "group": str, "port": int, "pid": int, "started": int, "users": int,
+             "deadline": int | float, "stats_file": str, "log_file": str}
+    if not isinstance(saved, dict) or saved.keys() != kinds.keys():
+        return None
+    if not all(isinstance(saved[name], kind) for name, kind in kinds.items()):
+        return None
+    return Stream(**saved)
 
 
 def _serves(stream: Stream) -> bool:
