@@ -122,7 +122,7 @@ PARTS = (
         "integration",
         "tests",
         "the collection against the embedded testbed",
-        (("pytest", "-q", "tests/integration"),),
+        (("pytest", "-q", "--durations=10", "tests/integration"),),
         tests=True,
         alone=True,
     ),
