@@ -51,10 +51,12 @@ def make_chunk(
     return chunk
 
 
-def read_image(image: bytes) -> tuple[dict[int, bytes], int, list[list[tuple[int, int]]]]:
-    """Return (data by sector, end, regions per chunk) of an image of version 2 to 4, checking on the way
-    all that the format asks for."""
-    sectors: dict[int, bytes] = {}
+def read_image(image: bytes) -> tuple[list[tuple[int, bytes]], int, list[list[tuple[int, int]]]]:
+    """Return (first sector and data of each region, end, regions per chunk) of an image of version 2 to 4.
+
+    Checks on the way all that the format asks for.
+    """
+    stored: list[tuple[int, bytes]] = []
     at = 0
     layout = []
     assert image
@@ -79,24 +81,30 @@ def read_image(image: bytes) -> tuple[dict[int, bytes], int, list[list[tuple[int
             assert sectors_here > 0
             assert start >= at
             at = start + sectors_here
-            for i in range(sectors_here):
-                sectors[start + i] = data[offset + i * SECTOR : offset + (i + 1) * SECTOR]
+            stored.append((start, data[offset : offset + sectors_here * SECTOR]))
             offset += sectors_here * SECTOR
         assert offset == len(data)
         assert after >= at
         at = after
         layout.append(regions)
-    return sectors, at, layout
+    return stored, at, layout
 
 
-def assert_same_where_stored(image: bytes, disk: bytes) -> dict[int, bytes]:
-    """Check that an image covers a disk and agrees with it wherever it has data; return the data."""
-    sectors, end, _ = read_image(image)
+def assert_same_where_stored(image: bytes, disk: bytes) -> list[tuple[int, int]]:
+    """Check that an image covers a disk and agrees with it wherever it has data; return the sector ranges
+    it has data for."""
+    stored, end, _ = read_image(image)
     assert end == -(-len(disk) // SECTOR)
     disk += bytes(-len(disk) % SECTOR)
-    for sector, data in sectors.items():
-        assert data == disk[sector * SECTOR : (sector + 1) * SECTOR], f"sector {sector}"
-    return sectors
+    ranges: list[tuple[int, int]] = []
+    for start, data in stored:
+        assert data == disk[start * SECTOR : start * SECTOR + len(data)], f"region at sector {start}"
+        stop = start + len(data) // SECTOR
+        if ranges and ranges[-1][1] == start:
+            ranges[-1] = (ranges[-1][0], stop)
+        else:
+            ranges.append((start, stop))
+    return ranges
 
 
 def tool(name: str) -> str | None:

@@ -88,7 +88,7 @@ def test_any_disk_survives(
         path.write_bytes(disk)
         image = image_of(path, ranges, options)
         stored = assert_same_where_stored(image, disk)
-        assert sorted(stored) == [sector for low, high in ranges for sector in range(low, high)]
+        assert stored == ranges
 
         # And by our own reader, in any order, onto a disk that held something else.
         numbers = list(range(len(image) // CHUNK))
@@ -103,7 +103,7 @@ def test_any_disk_survives(
                 tiling.add(index)
                 target.write_chunk(chunk, index)
         assert target.bytes_covered == len(disk)
-        assert target.bytes_written == len(stored) * SECTOR
+        assert target.bytes_written == sum(high - low for low, high in ranges) * SECTOR
         result = other.read_bytes()
         expected = bytearray(b"\xa5" * len(disk))
         for low, high in ranges:
