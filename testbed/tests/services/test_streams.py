@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import os
@@ -206,6 +207,87 @@ def test_a_stream_that_still_sends_goes_on(make_world: MakeWorld) -> None:
     wait_until(lambda: stream.deadline > first, "a longer time")
     assert [found["stats"] for found in shown(world)] == [{"blocks_sent": 5}]
     wait_until(lambda: not shown(world), "the end after the last block")
+
+
+def test_faithful_refusals_are_counted(make_world: MakeWorld) -> None:
+    world = make_world(faithful=True)
+    assert get(world, "baseline.ndz", "E2").text.startswith("<OK>")
+    (world.config.image_dir / "baseline.ndz").unlink()
+    assert get(world, "baseline.ndz", "E2").text.startswith("<ERROR>Image file")
+    assert stop(world, "baseline.ndz").startswith("<ERROR>Did not stop")
+    assert stop(world, "baseline.ndz").startswith("<OK>Stopped")
+
+
+def test_our_refusals_are_not(make_world: MakeWorld) -> None:
+    world = make_world()
+    get(world, "baseline.ndz", "E2")
+    (world.config.image_dir / "baseline.ndz").unlink()
+    assert get(world, "baseline.ndz", "E2").text.startswith("<ERROR>Image file")
+    assert stop(world, "baseline.ndz").startswith("<OK>Stopped")
+
+
+def slow_server(tmp_path: Path) -> tuple[tuple[str, ...], Path]:
+    """A server that gets ready when the file returned beside it exists."""
+    go = tmp_path / "go"
+    wait = f"import pathlib\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.005)\n"
+    text = Path(NULL_FRISBEED[-1]).read_text().replace("from __future__ import annotations\n", "")
+    return script(tmp_path, "import time\n" + wait + text), go
+
+
+def test_the_first_asker_may_leave(make_world: MakeWorld, tmp_path: Path) -> None:
+    command, go = slow_server(tmp_path)
+    world = make_world(frisbeed=command)
+    path = world.config.image_dir / "baseline.ndz"
+
+    async def ask() -> tuple[int, int]:
+        first = asyncio.create_task(world.services.streams.use("baseline.ndz", path))
+        second = asyncio.create_task(world.services.streams.use("baseline.ndz", path))
+        await asyncio.sleep(0)
+        first.cancel()
+        go.touch()
+        stream = await second
+        return stream.users, stream.pid
+
+    users, pid = world.stand.run(ask())
+    assert users == 1
+    assert start_time(pid) is not None
+
+
+def test_a_stream_nobody_waits_for_any_more_ends(make_world: MakeWorld, tmp_path: Path) -> None:
+    command, go = slow_server(tmp_path)
+    world = make_world(frisbeed=command)
+
+    async def ask() -> None:
+        only = asyncio.create_task(
+            world.services.streams.use("baseline.ndz", world.config.image_dir / "baseline.ndz"))
+        await asyncio.sleep(0)
+        only.cancel()
+        go.touch()
+
+    world.stand.run(ask())
+    wait_until(lambda: world.services.streams.ended, "the end of the stream")
+    assert world.services.streams.ended[0]["reason"] == "nobody waited for it"
+    assert shown(world) == []
+
+
+def test_close_during_a_start_leaves_no_server(make_world: MakeWorld, tmp_path: Path) -> None:
+    command, go = slow_server(tmp_path)
+    world = make_world(frisbeed=command)
+
+    async def ask_and_close() -> int:
+        streams = world.services.streams
+        asking = asyncio.create_task(streams.use("baseline.ndz", world.config.image_dir / "baseline.ndz"))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(world.services.close())
+        await asyncio.sleep(0)
+        go.touch()
+        await closing
+        return (await asking).pid
+
+    pid = world.stand.run(ask_and_close())
+    world.open = False
+    assert start_time(pid) is None
+    assert world.saved()["streams"]["running"] == []
 
 
 def test_status_names_every_address(make_world: MakeWorld) -> None:

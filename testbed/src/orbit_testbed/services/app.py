@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from starlette.applications import Starlette
@@ -26,7 +27,6 @@ from .state import StateFile
 from .streams import StreamTable
 from .web import DialectApp, Handler
 
-VERSION = "0.1.0"
 log = logging.getLogger(__name__)
 
 
@@ -93,7 +93,7 @@ class Services:
         now = time.time()
         links = self.links.all()
         return {
-            "version": VERSION,
+            "version": _version(),
             "domain": self.config.domain,
             "faithful": self.config.faithful,
             "time": now,
@@ -145,6 +145,13 @@ class Services:
         except OSError:
             log.exception("links could not be removed")
         self._plan_expiry()
+
+
+def _version() -> str:
+    try:
+        return version("orbit-testbed")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def create_apps(services: Services) -> dict[str, ASGIApp]:

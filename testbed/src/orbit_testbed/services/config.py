@@ -70,7 +70,7 @@ class ServicesConfig:
     link_lifetime: float = 1800.0
     stream_timeout: float = 3600.0
     start_timeout: float = 10.0
-    stop_timeout: float = 5.0
+    stop_timeout: float = 8.0
     gather: float | None = None
     faithful: bool = False
     faithful_wait: float = 1.0

@@ -324,8 +324,14 @@ class StreamTable:
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        # A start that failed tells its askers; anything else is a fault of this program.
+        if not task.cancelled() and task.exception() and not isinstance(task.exception(), StreamError):
+            log.error("supervision of a stream failed", exc_info=task.exception())
 
     # -- addresses -----------------------------------------------------------------------------------------
 
