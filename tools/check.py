@@ -225,7 +225,7 @@ class Runner:
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """Stop a child and its process group: like Ctrl-C, for tests to take their testbeds down; then for good."""
+    """Stop a child and its process group: like Ctrl-C, so that tests clean up; then for good."""
     for number, patience in ((signal.SIGINT, 30), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(child.pid, number)
@@ -334,7 +334,7 @@ def run_all(parts: list[Part], runner: Runner) -> list[Result]:
                 tell(result)
 
     # Daemons, so that an interrupt does not wait for them.
-    workers = [threading.Thread(target=work, daemon=True) for _ in range(min(2, os.cpu_count() or 1))]
+    workers = [threading.Thread(target=work, daemon=True) for worker in range(min(2, os.cpu_count() or 1))]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -368,7 +368,7 @@ ENVIRONMENT.update(
 
 def main(names: list[str]) -> int:
     """Run what was asked for; return the exit status."""
-    # Both explicitly: a shell starts background jobs with SIGINT ignored, and all their children inherit that.
+    # Both explicitly: a shell starts background jobs with SIGINT ignored, and their children inherit that.
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
     started = time.monotonic()
