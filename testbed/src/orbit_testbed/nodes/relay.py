@@ -4,7 +4,8 @@
 
 The listening sockets come from outside the testbed's network namespace and the connections to the nodes are
 made inside it, which is all the bridging that is needed. What a node would have done to the connection
-happens to the caller's: refused, unreachable and reset end it with a reset, silence stays silence.
+happens to the caller's: refused and reset end it with a reset, silence stays silence. A node that cannot be
+reached is silent too, and may still come up while the caller waits.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ import socket
 import struct
 from typing import cast
 
+#: Bytes that a caller may send before its node answers; SSH sends one line.
+_EARLY = 64 * 1024
+#: Seconds between two tries to reach a node, where the kernel says at once that it cannot.
+_PAUSE = 0.2
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -74,26 +79,40 @@ class _Caller(_End):
 
     def __init__(self, host: str, port: int, tasks: set[asyncio.Task[None]]) -> None:
         self._host, self._port, self._tasks = host, port, tasks
+        self._early = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.transport.pause_reading()
         task = asyncio.get_running_loop().create_task(self._connect())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def data_received(self, data: bytes) -> None:
+        # Reading goes on while the node is silent: only so is a caller noticed that has given up.
+        if self.other is not None:
+            super().data_received(data)
+        elif len(self._early) + len(data) > _EARLY:
+            _reset(self.transport)
+        else:
+            self._early += data
+
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
-        try:
-            _, node = await loop.create_connection(_End, self._host, self._port)
-        except OSError:
-            _reset(self.transport)
+        while not self.transport.is_closing():
+            try:
+                _, node = await loop.create_connection(_End, self._host, self._port)
+            except ConnectionRefusedError:
+                _reset(self.transport)
+                return
+            except OSError:
+                await asyncio.sleep(_PAUSE)
+                continue
+            if self.transport.is_closing():
+                _reset(node.transport)
+                return
+            self.other, node.other = node, self
+            node.transport.write(bytes(self._early))
             return
-        if self.transport.is_closing():
-            _reset(node.transport)
-            return
-        self.other, node.other = node, self
-        self.transport.resume_reading()
 
 
 class Gateway:
