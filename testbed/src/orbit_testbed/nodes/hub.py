@@ -93,7 +93,8 @@ def _prepare_mounts(state: State) -> None:
     ):
         (devices / name).symlink_to(target)
     # Shared by all nodes, so none may change it; writing to the devices is no write to this file system.
-    _mount("-o", "remount,ro", str(devices))
+    # With the source given, mount does not add the old options, whose uid means nothing in here.
+    _mount("-o", "remount,ro,mode=755", "tmpfs", str(devices))
 
 
 def _services_config(settings: Settings, state: State) -> ServicesConfig:

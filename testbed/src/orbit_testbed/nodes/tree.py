@@ -188,14 +188,7 @@ def make_hostkey(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(path.name + ".new")
         draft.unlink(missing_ok=True)
-        subprocess.run(
-            [program("dropbearkey"), "-t", "ed25519", "-f", str(draft)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=60,
-            check=True,
-        )
+        _make_key([program("dropbearkey"), "-t", "ed25519", "-f", str(draft)])
         draft.rename(path)
     return path
 
@@ -206,10 +199,15 @@ def make_login_key(path: Path) -> str:
     if not (path.exists() and public.exists()):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        subprocess.run(
-            [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", "orbit-testbed", "-f", str(path)],
-            stdin=subprocess.DEVNULL,
-            timeout=60,
-            check=True,
+        _make_key(
+            [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", "orbit-testbed", "-f", str(path)]
         )
     return public.read_text().strip()
+
+
+def _make_key(command: list[str]) -> None:
+    result = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+    if result.returncode != 0:
+        raise TestbedError(f"{Path(command[0]).name} cannot make a key: {result.stderr.strip()}")
