@@ -280,16 +280,18 @@ class CmcClient:
         wanted = ACTIONS[action]
         final = list(results)
         deadline = clock() + timeout
-        while True:
-            waiting = [index for index, result in enumerate(final) if result.ok and result.state != wanted]
-            if not waiting:
-                return final
+
+        def waiting() -> t.List[int]:
+            return [index for index, result in enumerate(final) if result.ok and result.state != wanted]
+
+        indices = waiting()
+        while indices:
             try:
-                states = self.states([final[index].node for index in waiting])
+                states = self.states([final[index].node for index in indices])
             except ServiceError as error:
-                states = [PowerState(final[index].node.name, UNKNOWN, None, error.brief) for index in waiting]
+                states = [PowerState(final[index].node.name, UNKNOWN, None, error.brief) for index in indices]
             expired = clock() >= deadline
-            for index, state in zip(waiting, states):
+            for index, state in zip(indices, states):
                 if state.state == wanted:
                     final[index] = final[index]._replace(state=wanted, message=f"seen {wanted}")
                 elif expired:
@@ -299,8 +301,10 @@ class CmcClient:
                         state=state.state,
                         message=f"cmc: accepted, but {seen} after {timeout:g} s instead of {wanted}",
                     )
-            if not expired:
+            indices = waiting()
+            if indices:
                 sleep(POLL)
+        return final
 
 
 def _detail(reply: Reply) -> t.Optional[t.List[t.Dict[str, str]]]:

@@ -10,6 +10,7 @@ their users documented them (A) and of the services of OMF 4.4 (B), 5.2 (C), 5.3
 
 from __future__ import annotations
 
+import threading
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils.nodes import Node
@@ -254,7 +255,9 @@ class Speaker:
         self.connection = connection
         self.service = service
         self._wanted = dialect
-        self._described: t.Optional[Described] = None
+        #: The answer, or why there is none; asked for by one thread, for all.
+        self._described: t.Union[Described, ServiceError, None] = None
+        self._asking = threading.Lock()
         self._dialect: t.Optional[Dialect] = None
 
     @property
@@ -276,8 +279,14 @@ class Speaker:
 
         :raises ServiceError: when it does not describe itself.
         """
-        if self._described is None:
-            self._described = self.connection.describe(self.service, with_list=True)
+        with self._asking:
+            if self._described is None:
+                try:
+                    self._described = self.connection.describe(self.service, with_list=True)
+                except ServiceError as error:
+                    self._described = error
+        if isinstance(self._described, ServiceError):
+            raise self._described
         return self._described
 
     def _usable(self, what: str) -> t.List[Method]:

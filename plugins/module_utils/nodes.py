@@ -181,6 +181,9 @@ class _Parser:
             if self._skip() != ",":
                 break
             self.position += 1
+        if self._skip() != ("]" if depth else ""):
+            ends = "']'" if depth else "the end"
+            raise self.fail(f"expected ',' or {ends} but found {self._here()}")
         if coordinates:
             if len(coordinates) != 2:
                 raise self.fail(f"a node has two coordinates, not {len(coordinates)}", start)

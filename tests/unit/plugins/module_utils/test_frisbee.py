@@ -1,0 +1,436 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from ansible_collections.orbit.imaging.plugins.module_utils import frisbee
+from ansible_collections.orbit.imaging.plugins.module_utils.frisbee import (
+    FrisbeeClient,
+    Status,
+    Stream,
+    check_image_name,
+    start_lock,
+)
+from ansible_collections.orbit.imaging.plugins.module_utils.service import Connection, ServiceError
+
+from .. import recorded
+from ..httpkit import URL, Call, expected_calls
+from ..recorded import DOMAIN, NO_STREAMS, NOT_STOPPED, status
+
+IMAGE = "baseline.ndz"
+XML = "text/xml"
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch):
+    """Take the pauses away and return the list of those that would have been made."""
+    made = []
+    monkeypatch.setattr(frisbee.time, "sleep", made.append)
+    return made
+
+
+def client(dialect):
+    return FrisbeeClient(Connection(URL), dialect, DOMAIN, "alice")
+
+
+def arguments(dialect, image=IMAGE):
+    user = {"user": "alice"} if dialect == "E2" else {}
+    return {"img": image, "domain": DOMAIN, **user}
+
+
+def get(dialect, body, image=IMAGE, code=200):
+    return Call("/frisbee/getAddress", arguments(dialect, image), body, code)
+
+
+def listing(body, code=200):
+    return Call("/frisbee/status", {"domain": DOMAIN}, body, code)
+
+
+def stop(body, image=IMAGE, code=200):
+    return Call("/frisbee/stop", {"img": image, "domain": DOMAIN}, body, code)
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["baseline.ndz", "a", "A-b_c.0", "_x", "x" * 255])
+def test_image_name(name):
+    assert check_image_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "a/b",
+        "../x",
+        "a b",
+        "a;b",
+        "$(x)",
+        "-rf",
+        ".",
+        ".hidden",
+        "a\nb",
+        "a\x00",
+        "\u00fc",
+        "x" * 256,
+        "a\n",
+    ],
+)
+def test_bad_image_name(name):
+    with pytest.raises(ServiceError, match="is not a name of an image") as caught:
+        check_image_name(name)
+    assert "bare file name" in caught.value.remedy
+    with pytest.raises(ServiceError, match="is not a name of a memory image"):
+        check_image_name(name, "memory image")
+
+
+# Status
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body", "code", "found"),
+    [
+        ("E2", NO_STREAMS, 200, Status()),
+        ("E2", "<OK>No frisbee daemons are currently serving &apos;x&apos;</OK>", 200, Status()),
+        ("D", "internal error", 500, Status()),
+        ("C", recorded.HTML_ERROR.format(message="uninitialized class variable @@bw"), 500, Status()),
+        ("D", status(), 200, Status((), 50.0)),
+        (
+            "E2",
+            status((IMAGE, 7000), ("other.ndz", 7001), bandwidth="72.0"),
+            200,
+            Status((Stream(IMAGE, "", 7000, 3594.866836), Stream("other.ndz", "", 7001, 3594.866836)), 72.0),
+        ),
+        (
+            "A",
+            "<frisbee_status><bandwidth>50.0</bandwidth><mc_address>224.0.0.2</mc_address>"
+            "<daemon img='baseline-2.1.ndz' port='7000' timeLeft='3543.265777'/></frisbee_status>",
+            200,
+            Status((Stream("baseline-2.1.ndz", "", 7000, 3543.265777),), 50.0),
+        ),
+        (
+            "E2",
+            "<frisbee_status><daemon img='a' port='7000' address='239.77.0.1'/></frisbee_status>",
+            200,
+            Status((Stream("a", "239.77.0.1", 7000, None),), None),
+        ),
+    ],
+)
+def test_status(dialect, body, code, found):
+    with expected_calls(listing(body, code)):
+        assert client(dialect).status() == found
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body", "code"),
+    [
+        ("E2", "internal error", 500),
+        ("D", "Missing parameter 'domain'", 400),
+        ("E2", "", 200),
+        ("E2", "<frisbee_status><daemon img='x' port='seven'/></frisbee_status>", 200),
+        ("E2", "<frisbee_status><daemon img='x'/></frisbee_status>", 200),
+        ("E2", "OK", 200),
+        ("E2", recorded.SERVICE_LIST, 200),
+    ],
+)
+def test_status_that_is_none(dialect, body, code):
+    with expected_calls(listing(body, code)), pytest.raises(ServiceError, match=r"^frisbee/status: |refused"):
+        client(dialect).status()
+
+
+# Does an image exist?
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body", "answer"),
+    [
+        ("B", "OK", (True, "")),
+        ("C", "IMAGE NOT FOUND", (False, "image file 'baseline.ndz' not found")),
+        ("E1", "<OK>Image found</OK>", (True, "")),
+        ("E2", "<OK>Image found and readable</OK>", (True, "")),
+        (
+            "E1",
+            "<ERROR>Image file &apos;/d/x&apos; not found</ERROR>",
+            (False, "Image file '/d/x' not found"),
+        ),
+        (
+            "E2",
+            "<ERROR>Image file &apos;/d/x&apos; not found or not readable by user &apos;alice&apos;</ERROR>",
+            (False, "Image file '/d/x' not found or not readable by user 'alice'"),
+        ),
+    ],
+)
+def test_check(dialect, body, answer):
+    with expected_calls(Call("/frisbee/checkImage", arguments(dialect), body)):
+        assert client(dialect).check(IMAGE) == answer
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        (
+            "<ERROR>frisbee getAddress: missing &apos;user&apos; parameter in service call.</ERROR>",
+            200,
+            "missing 'user'",
+        ),
+        ("", 200, "empty reply"),
+        (recorded.describe("A", "frisbee"), 200, "no method 'checkImage'"),
+        ("internal error", 500, "internal error"),
+        ("found", 200, "not what this method answers"),
+    ],
+)
+def test_check_without_an_answer(body, code, message):
+    with (
+        expected_calls(Call("/frisbee/checkImage", None, body, code)),
+        pytest.raises(ServiceError, match=message),
+    ):
+        client("E2").check(IMAGE)
+
+
+def no_check(*calls):
+    """Expect calls to a service of 2006, which describes no checkImage."""
+    return expected_calls(
+        Call("/frisbee", {}, recorded.describe("A", "frisbee")), Call("/", {}, recorded.SERVICE_LIST), *calls
+    )
+
+
+def test_2006_an_image_that_is_being_sent_exists():
+    with no_check(listing(status((IMAGE, 7000)))):
+        assert client("A").check(IMAGE) == (True, "")
+
+
+def test_2006_an_image_is_proven_by_its_stream():
+    with no_check(listing(status()), get("A", "224.0.0.2:7000"), stop("OK")) as calls:
+        assert client("A").check(IMAGE) == (True, "")
+    assert calls.paths()[-1] == "/frisbee/stop"
+
+
+def test_2006_an_image_that_has_no_stream():
+    with no_check(listing(status()), get("A", "Image file '/x' not found", code=400)):
+        assert client("A").check(IMAGE) == (False, "refused: Image file '/x' not found")
+
+
+def test_2006_what_is_no_answer_is_no_missing_image():
+    with no_check(listing(status()), get("A", "")), pytest.raises(ServiceError, match="empty reply"):
+        client("A").check(IMAGE)
+
+
+def test_2006_nothing_is_started_only_to_ask():
+    with no_check(listing(status())):
+        exists, reason = client("A").check(IMAGE, may_start=False)
+    assert exists is None
+    assert "only by starting" in reason
+
+
+def test_2006_a_service_that_describes_a_check_is_asked():
+    methods = recorded.METHODS["A"]["frisbee"] + "; checkImage(img)"
+    with expected_calls(
+        Call("/frisbee", {}, recorded.description("frisbee", methods)),
+        Call("/", {}, recorded.SERVICE_LIST),
+        Call("/frisbee/checkImage", arguments("A"), "OK"),
+    ):
+        assert client("A").check(IMAGE) == (True, "")
+
+
+# Start
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body"),
+    [
+        ("A", "224.0.0.2:7000"),
+        ("B", "224.0.0.2:7000"),
+        ("D", "224.0.0.2:7000"),
+        ("E1", "<OK>224.0.0.2:7000</OK>"),
+        ("E2", "<OK>224.0.0.2:7000</OK>"),
+    ],
+)
+def test_start(dialect, body):
+    with expected_calls(
+        listing(status()), get(dialect, body), listing(status((IMAGE, 7000), ("other.ndz", 7001)))
+    ) as calls:
+        started = client(dialect).start(IMAGE)
+    assert started.stream == Stream(IMAGE, "224.0.0.2", 7000)
+    assert (started.joined, started.verified) == (False, True)
+    assert calls.paths() == ["/frisbee/status", "/frisbee/getAddress", "/frisbee/status"]
+
+
+def test_join():
+    running = status((IMAGE, 7000))
+    with expected_calls(listing(running), get("E2", "<OK>224.0.0.2:7000</OK>"), listing(running)):
+        assert client("E2").start(IMAGE).joined
+
+
+def test_start_without_a_list():
+    with expected_calls(
+        listing("", 200), get("E2", "<OK>224.0.0.2:7000</OK>"), listing("internal error", 500)
+    ):
+        assert not client("E2").start(IMAGE).verified
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ("<OK>MC:7000</OK>", 200, "not what this method answers"),
+        ("<OK>224.0.0.999:7000</OK>", 200, "not what"),
+        ("<OK>224.0.0.1:0</OK>", 200, "not what"),
+        ("<OK>224.0.0.1:70000</OK>", 200, "not what"),
+        ("<OK/>", 200, "not what"),
+        ("OK", 200, "not what"),
+        ("224.0.0.1:7000 x", 200, "not what"),
+        ("<ERROR>Found unsafe characters in parameter &apos;x&apos;</ERROR>", 200, "unsafe characters"),
+        ("Max. number of daemons reached. Shutdown others and try again", 400, "Max. number of daemons"),
+        ("internal error", 500, "internal error"),
+        ("", 200, "empty reply"),
+    ],
+)
+def test_start_without_an_address(body, code, message):
+    with (
+        expected_calls(listing(NO_STREAMS), get("E2", body, code=code)),
+        pytest.raises(ServiceError, match=message),
+    ):
+        client("E2").start(IMAGE)
+
+
+def test_the_address_of_another_image_is_given_back(pauses):
+    """Two first calls at the same time are given one port; the other's stream is what is sent there."""
+    shared = status(("other.ndz", 7000), (IMAGE, 7000))
+    with expected_calls(
+        listing(NO_STREAMS),
+        get("E2", "<OK>224.0.0.1:7000</OK>"),
+        listing(shared),
+        stop(NOT_STOPPED.format(image=IMAGE)),
+        listing(status(("other.ndz", 7000))),
+        get("E2", "<OK>224.0.0.1:7001</OK>"),
+        listing(status(("other.ndz", 7000), (IMAGE, 7001))),
+    ):
+        assert client("E2").start(IMAGE).stream.port == 7001
+    assert pauses == [frisbee.START_PAUSE]
+
+
+def test_the_address_of_another_image_again_and_again():
+    shared = status(("other.ndz", 7000), (IMAGE, 7000))
+    round_trip = [listing(shared), get("E2", "<OK>224.0.0.1:7000</OK>"), listing(shared), stop("<OK/>")]
+    calls = expected_calls(*round_trip * (1 + frisbee.START_RETRIES))
+    with calls, pytest.raises(ServiceError, match=r"where 'other\.ndz' is being sent already"):
+        client("E2").start(IMAGE)
+
+
+def test_uncounted_streams_are_not_stopped():
+    """Up to 5.2 a stop ends the stream for everybody."""
+    shared = status(("other.ndz", 7000), (IMAGE, 7000))
+    calls = expected_calls(listing(status()), get("C", "224.0.0.1:7000"), listing(shared))
+    with calls, pytest.raises(ServiceError, match=r"where 'other\.ndz' is being sent already"):
+        client("C").start(IMAGE)
+
+
+def test_one_port_at_two_addresses_is_two_streams():
+    body = (
+        "<frisbee_status><daemon img='other.ndz' port='7000' address='239.77.0.1'/>"
+        "<daemon img='baseline.ndz' port='7000' address='239.77.0.2'/></frisbee_status>"
+    )
+    with expected_calls(listing(NO_STREAMS), get("E2", "<OK>239.77.0.2:7000</OK>"), listing(body)):
+        assert client("E2").start(IMAGE).stream.address == "239.77.0.2"
+
+
+def test_bad_name_is_not_sent():
+    made = client("E2")
+    with expected_calls():
+        for work in (made.start, made.stop, made.check):
+            with pytest.raises(ServiceError):
+                work("../x")
+
+
+# Stop
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body", "code", "ended", "words"),
+    [
+        ("D", "OK", 200, True, ""),
+        (
+            "E2",
+            "<OK>Stopped serving &apos;b&apos; at 224.0.0.1:7000</OK>",
+            200,
+            True,
+            "Stopped serving 'b' at",
+        ),
+        ("E2", NOT_STOPPED.format(image=IMAGE), 200, False, "not running, or still used by others"),
+        ("C", recorded.HTML_ERROR.format(message="No such process"), 500, True, ""),
+    ],
+)
+def test_stop(dialect, body, code, ended, words):
+    with expected_calls(stop(body, code=code)):
+        found = client(dialect).stop(IMAGE)
+    assert found[0] is ended
+    assert found[1].startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"), [("", 200), ("<ERROR>other</ERROR>", 200), ("internal error", 500), ("gone", 200)]
+)
+def test_stop_without_an_answer(body, code):
+    with expected_calls(stop(body, code=code)), pytest.raises(ServiceError, match=r"frisbee/stop|refused"):
+        client("E2").stop(IMAGE)
+
+
+# One start at a time
+
+
+def test_starts_in_one_process_come_one_after_another(monkeypatch):
+    monkeypatch.undo()
+    inside, order = threading.Event(), []
+
+    def second():
+        with start_lock("a key"):
+            order.append("second")
+
+    with start_lock("a key"):
+        thread = threading.Thread(target=lambda: (inside.set(), second()))
+        thread.start()
+        inside.wait(5)
+        order.append("first")
+    thread.join(5)
+    assert order == ["first", "second"]
+
+
+def test_start_lock_ends_with_its_holder():
+    script = (
+        "import socket, sys\n"
+        "from ansible_collections.orbit.imaging.plugins.module_utils.frisbee import start_lock\n"
+        "with start_lock('process key'):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
+    ) as holder:
+        try:
+            assert holder.stdout.readline() == "held\n"
+            with (
+                pytest.raises(ServiceError, match="another process on this host"),
+                start_lock("process key", wait=0),
+            ):
+                pass
+            with start_lock("another key", wait=0):
+                pass
+            holder.kill()
+            holder.wait(5)
+            with start_lock("process key", wait=0):
+                pass
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                holder.kill()
