@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from pathlib import Path
@@ -279,7 +280,7 @@ def test_forty_nodes_boot(new_bed: object, bed: Bed) -> None:
 
     assert callable(new_bed)
     big: Bed = new_bed("forty")
-    big.up("8x5")
+    big.up("8x5", "--boot-delay", "0-0.3")
     assert big.call("pxe/allSetBootImage", img="memory") == "OK"
     assert big.call("cmc/allOn") == "OK"
 
@@ -302,3 +303,29 @@ def test_forty_nodes_boot(new_bed: object, bed: Bed) -> None:
     assert len(banners) == 40
     assert all(line.startswith(b"SSH-2.0-dropbear") for line in banners)
     assert {node["boots"] for node in big.status()["nodes"]} == {1}
+
+
+def test_losses_are_asked_for_again(new_bed: object) -> None:
+    """Every node loses one datagram in twenty and still ends with the image."""
+    assert callable(new_bed)
+    bed: Bed = new_bed("lossy")
+    bed.up("1x1", "--loss", "5")
+    bed.link("node1-1")
+    bed.power("on", "node1-1")
+    address, port = bed.call("frisbee/getAddress", img="sender.ndz").split(":")
+    control_ip = bed.settings.node("node1-1").control_ip
+    out = bed.wait_ssh("node1-1", f"frisbee -i {control_ip} -m {address} -p {port} /dev/sda 2>&1", timeout=60)
+    assert "Wrote " in out
+    blocks = (bed.state.images / "sender.ndz").stat().st_size // 1024
+
+    def sent_again() -> bool:
+        """Whether the server's numbers show more blocks than the file has."""
+        for path in bed.state.logs.glob("frisbeed-*.json"):
+            if json.loads(path.read_text())["blocks_sent"] > blocks * 1.02:
+                return True
+        return False
+
+    eventually(sent_again, "lost blocks are sent again")
+    bed.unlink("node1-1")
+    bed.power("reset", "node1-1")
+    assert bed.wait_ssh("node1-1", "cat /etc/orbit-image") == "sender.ndz\n"

@@ -85,9 +85,12 @@ _WRAPPER = """\
 #!/bin/sh
 # The imaging tools are Python programs; their runtime is theirs alone.
 ORBIT_TESTBED_DISK=1
+module={module}
 [ -r /etc/orbit-node.env ] && . /etc/orbit-node.env
+[ "$module" != orbit_testbed.frisbee.client_cli ] || [ "${{ORBIT_TESTBED_LOSS:-0}}" = 0 ] ||
+    module=orbit_testbed.nodes.lossy
 export ORBIT_TESTBED_DISK PYTHONHOME=/{runtime} PYTHONPATH=/{runtime}/site PYTHONDONTWRITEBYTECODE=1
-exec /{runtime}/lib.so/{loader} --library-path /{runtime}/lib.so /{runtime}/bin/python -S -m {module} "$@"
+exec /{runtime}/lib.so/{loader} --library-path /{runtime}/lib.so /{runtime}/bin/python -S -m "$module" "$@"
 """
 
 
@@ -129,6 +132,7 @@ def _own_sources() -> list[Path]:
     return [
         ours / "__init__.py",
         *sorted(path for part in ("ndz", "frisbee") for path in (ours / part).rglob("*.py")),
+        *(ours / "nodes" / name for name in ("__init__.py", "lossy.py")),
     ]
 
 

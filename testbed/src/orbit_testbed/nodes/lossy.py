@@ -1,0 +1,58 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The frisbee client behind a cable that loses datagrams: ``frisbee`` of nodes in a testbed with ``--loss``.
+
+Not every kernel can lose packets (netem), so the client does it to itself, before it looks at what came.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Callable
+
+from orbit_testbed.frisbee import client, client_cli
+from orbit_testbed.frisbee.net import Receiver
+from orbit_testbed.frisbee.wire import BLOCK_DATAGRAM, BLOCK_HEAD_SIZE, BLOCK_SIZE
+
+#: Per cent of datagrams to lose.
+VARIABLE = "ORBIT_TESTBED_LOSS"
+
+
+def losing(share: float, draw: Callable[[], float] = random.random) -> type[Receiver]:
+    """Return a receiver that loses each datagram with the probability ``share``."""
+
+    class LossyReceiver(Receiver):
+        def receive(self) -> tuple[str, int] | None:
+            while (source := super().receive()) is not None:
+                if self._lose():
+                    return source
+            return None
+
+        def _lose(self) -> bool:
+            """Take lost datagrams out of what came; return whether anything is left."""
+            if self.size != self.blocks * BLOCK_DATAGRAM or not self.size:
+                return draw() >= share  # not a row of BLOCKs: one datagram, or as good as one
+            kept = 0
+            for block in range(self.blocks):
+                if draw() >= share:
+                    if kept != block:
+                        for view, size in ((self.heads, BLOCK_HEAD_SIZE), (self.data, BLOCK_SIZE)):
+                            view[kept * size : (kept + 1) * size] = view[block * size : (block + 1) * size]
+                    kept += 1
+            self.size = kept * BLOCK_DATAGRAM
+            return kept > 0
+
+    return LossyReceiver
+
+
+def main() -> int:
+    """Run the client with the losses that the environment asks for."""
+    # The client has no option for this, and should have none: it is a property of this testbed's cables.
+    setattr(client, "Receiver", losing(float(os.environ.get(VARIABLE, "0")) / 100))  # noqa: B010
+    return client_cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
