@@ -218,8 +218,6 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
     """The inventory plugin."""
 
     NAME = "orbit.imaging.nodes"
-    # Variables come from a file of the user, as those of the plugin `yaml`; their expressions are evaluated.
-    trusted_by_default = True
 
     def verify_file(self, path: str) -> bool:
         """Whether the file may be one of ours, by its name."""
@@ -269,7 +267,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         return _Testbed(name, nodes, [], {}, self.get_option("ansible_host") or "")
 
     def _read_yaml(self, path: str) -> _Testbed:
-        config = self._read_config_data(path)
+        config = self._load(path)
         _check_keys(config, _KEYS, ())
         name = _text(config, "domain", ())
         if not name:
@@ -293,7 +291,32 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         if not nodes:
             raise _Mistake("there are no nodes", (), "Give groups with nodes, or nodes for the whole testbed")
         _refuse_two_images(groups)
-        return _Testbed(name, nodes, groups, _mapping(config, "vars", ()), _text(config, "ansible_host", ()))
+        described = _Testbed(
+            name, nodes, groups, _mapping(config, "vars", ()), _text(config, "ansible_host", ())
+        )
+        _mapping(config, "compose", ())
+        try:
+            self.set_options(direct=config)
+        except AnsibleError as error:
+            raise AnsibleParserError(f"{path}: {error}") from error
+        return described
+
+    def _load(self, path: str) -> t.Dict[str, t.Any]:
+        """Return the content of a file of ours.
+
+        The base class has a method for this, but it judges the options first, and without saying where.
+        """
+        try:
+            try:
+                config = self.loader.load_from_file(path, cache="none", trusted_as_template=True)
+            except TypeError:
+                # ansible-core before 2.19 knows no trust; all that a file says may be evaluated.
+                config = self.loader.load_from_file(path, cache="none")
+        except AnsibleError as error:
+            raise AnsibleParserError(f"{path}: {error}") from error
+        if not isinstance(config, dict) or config.get("plugin") != self.NAME:
+            raise AnsibleParserError(f"{path}: not for this plugin: it does not say 'plugin: {self.NAME}'")
+        return config
 
     def _group(
         self, name: t.Any, content: t.Any, domain: Domain, testbed: t.Optional[t.Mapping[str, Node]]
@@ -336,7 +359,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             texts = [(value, path)]
         members: t.Dict[Member, Path] = {}
         for text, place in texts:
-            if text == "all" and path == ("nodes",):
+            if text == "all":
+                if path != ("nodes",):
+                    raise _Mistake("'all' is no node set of a group", place, "Name the nodes")
                 if domain.size is None:
                     raise _Mistake(
                         "'all' needs the size of the testbed", place, "Add for example: size: [4, 2]"

@@ -106,6 +106,14 @@ class CmcClient:
 
         :raises ServiceError: when the service cannot list or does not answer.
         """
+        if not self.can_list():
+            raise ServiceError(
+                "the service does not list its nodes: "
+                f"dialect {self.speaker.dialect.name} has no method for it",
+                service="cmc",
+                url=f"{self.connection.url}/cmc",
+                remedy="Name the nodes",
+            )
         method, arguments = self.speaker.request("all_status", Request((), "", self.domain))
         reply = self.connection.call("cmc", method.name, arguments, question=True)
         found = _detail(reply)

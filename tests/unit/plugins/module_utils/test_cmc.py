@@ -177,7 +177,7 @@ def test_listed_nodes_have_their_short_names():
 
 
 def test_5_4_cannot_list():
-    with expected_calls(*describes("E2")), pytest.raises(ServiceError, match="cannot all status"):
+    with expected_calls(*describes("E2")), pytest.raises(ServiceError, match="does not list its nodes"):
         client("E2").listed()
 
 

@@ -1,0 +1,387 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+import os
+import pathlib
+import textwrap
+
+import pytest
+from ansible.errors import AnsibleParserError
+from ansible.inventory.data import InventoryData
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import inventory_loader
+
+NAME = "orbit.imaging.nodes"
+
+
+@pytest.fixture
+def clean(monkeypatch):
+    for name in ("ORBIT_DOMAIN", "ORBIT_CONTROL_IP", "ORBIT_ANSIBLE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def parse(tmp_path, clean):
+    """Return a function which parses text as a file of a given name, with the plugin as Ansible loads it."""
+
+    def work(text, name="nodes.yml", data=None):
+        path = tmp_path / name
+        path.write_text(textwrap.dedent(text))
+        plugin = inventory_loader.get(NAME)
+        assert plugin.verify_file(str(path))
+        data = InventoryData() if data is None else data
+        plugin.parse(data, DataLoader(), str(path))
+        data.reconcile_inventory()
+        return data
+
+    return work
+
+
+def variables(data, host):
+    """Return the variables of a host as Ansible combines them from its groups."""
+    found = {}
+    for group in sorted(data.get_host(host).get_groups(), key=lambda group: group.depth):
+        found.update(group.get_vars())
+    return {**found, **data.get_host(host).get_vars()}
+
+
+def hosts(data, group):
+    return sorted(host.name for host in data.groups[group].get_hosts())
+
+
+SANDBOX = """
+    plugin: orbit.imaging.nodes
+    domain: sb1.orbit-lab.org
+    size: [8, 2]
+    vars:
+      orbit_disk: /dev/sda
+      orbit_timeout: 10
+    groups:
+      senders:
+        nodes: "[[1,1],[3..4,1]]"
+        image: sender.ndz
+        vars:
+          orbit_timeout: 20
+      receivers:
+        nodes: ["5,1", "6..7,1"]
+        image: receiver.ndz
+        memory_image: omf-5.4
+"""
+
+
+def test_groups_of_a_sandbox(parse):
+    data = parse(SANDBOX)
+    assert hosts(data, "senders") == ["node1-1", "node3-1", "node4-1"]
+    assert hosts(data, "receivers") == ["node5-1", "node6-1", "node7-1"]
+    assert hosts(data, "sb1_orbit_lab_org") == sorted(hosts(data, "senders") + hosts(data, "receivers"))
+    found = variables(data, "node3-1")
+    for key, value in {
+        "orbit_domain": "sb1.orbit-lab.org",
+        "orbit_x": 3,
+        "orbit_y": 1,
+        "orbit_hrn": "node3-1.sb1.orbit-lab.org",
+        "orbit_control_ip": "10.11.3.1",
+        "ansible_host": "10.11.3.1",
+        "orbit_image": "sender.ndz",
+        "orbit_disk": "/dev/sda",
+        "orbit_timeout": 20,
+    }.items():
+        assert found[key] == value
+    assert "orbit_memory_image" not in found
+    assert "orbit_chosen" not in found
+    assert variables(data, "node5-1")["orbit_memory_image"] == "omf-5.4"
+    assert variables(data, "node5-1")["orbit_timeout"] == 10
+
+
+def test_a_testbed_with_its_own_rules(parse):
+    data = parse("""
+        plugin: orbit.imaging.nodes
+        domain: demo
+        size: [4, 2]
+        name: n{x}x{y}
+        control_ip: "10.77.{x}.{y}"
+        ansible_host: "127.77.{x}.{y}"
+        nodes: all
+        groups:
+          some:
+            nodes: "1..2,1"
+    """)
+    assert len(hosts(data, "demo")) == 8
+    found = variables(data, "n2x1")
+    assert (found["ansible_host"], found["orbit_control_ip"], found["orbit_hrn"]) == (
+        "127.77.2.1",
+        "10.77.2.1",
+        "n2x1.demo",
+    )
+
+
+def test_the_whole_grid(parse):
+    data = parse("plugin: orbit.imaging.nodes\ndomain: grid.orbit-lab.org\nnodes: '[1..20,1..20]'\n")
+    assert len(hosts(data, "grid_orbit_lab_org")) == 400
+    assert variables(data, "node20-20")["ansible_host"] == "10.10.20.20"
+
+
+def test_a_node_in_two_groups_with_one_image(parse):
+    data = parse("""
+        plugin: orbit.imaging.nodes
+        domain: sb1.orbit-lab.org
+        groups:
+          a: {nodes: "1..2,1", image: x.ndz}
+          b: {nodes: "2..3,1", image: x.ndz}
+          c: {nodes: "1..3,1"}
+    """)
+    assert hosts(data, "c") == ["node1-1", "node2-1", "node3-1"]
+
+
+def test_names_of_another_lab(parse):
+    data = parse("plugin: orbit.imaging.nodes\ndomain: norbit\nnodes: omf.nicta.node1\n")
+    found = variables(data, "omf.nicta.node1")
+    assert found["orbit_hrn"] == "omf.nicta.node1"
+    assert not {"ansible_host", "orbit_x", "orbit_control_ip"} & set(found)
+
+
+def test_two_domains_side_by_side(parse):
+    data = parse("plugin: orbit.imaging.nodes\ndomain: sb1.orbit-lab.org\nnodes: '1,1'\nvars: {a: 1}\n")
+    parse(
+        "plugin: orbit.imaging.nodes\ndomain: sb2.orbit-lab.org\nname: 'node{x}-{y}.{domain}'\n"
+        "nodes: '1,1'\nvars: {a: 2}\n",
+        data=data,
+    )
+    assert variables(data, "node1-1")["a"] == 1
+    other = variables(data, "node1-1.sb2.orbit-lab.org")
+    assert (other["a"], other["orbit_hrn"], other["ansible_host"]) == (
+        2,
+        "node1-1.sb2.orbit-lab.org",
+        "10.12.1.1",
+    )
+    with pytest.raises(
+        AnsibleParserError, match=r"'node1-1' is already a node of the domain 'sb1\.orbit-lab\.org'"
+    ):
+        parse("plugin: orbit.imaging.nodes\ndomain: sb2.orbit-lab.org\nnodes: '1,1'\n", data=data)
+
+
+def test_compose_and_keyed_groups(parse):
+    data = parse("""
+        plugin: orbit.imaging.nodes
+        domain: sb1.orbit-lab.org
+        nodes: "1..2,1..2"
+        compose:
+          row_name: "'row ' ~ orbit_y"
+        keyed_groups:
+          - key: orbit_y | string
+            prefix: row
+    """)
+    assert variables(data, "node1-2")["row_name"] == "row 2"
+    assert hosts(data, "row_2") == ["node1-2", "node2-2"]
+
+
+def test_a_compose_that_fails(parse):
+    with pytest.raises(AnsibleParserError, match="compose"):
+        parse("""
+            plugin: orbit.imaging.nodes
+            domain: sb1.orbit-lab.org
+            nodes: "1,1"
+            strict: true
+            compose:
+              wrong: no_such_variable
+        """)
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "message"),
+    [
+        ("domain: sb1", "domian: sb1", ":3:1, domian", "unknown key 'domian'"),
+        (
+            "image: receiver.ndz",
+            "imagge: x",
+            ":16:5, groups.receivers.imagge",
+            "The keys are nodes, image, memory_image",
+        ),
+        (
+            "[[1,1],[3..4,1]]",
+            "[[1,1],[3..4,1]",
+            ":10:5, groups.senders.nodes",
+            "expected ',' or ']' but found the end",
+        ),
+        ("6..7,1", "6..x,1", ":15:20, groups.receivers.nodes.1", "malformed node set: expected a number"),
+        ("6..7,1", "9,1", ":15:20, groups.receivers.nodes.1", "node (9,1) is outside the domain"),
+        (
+            "5,1",
+            "3,1",
+            ":15:5, groups.receivers.nodes",
+            "node3-1: already in the group 'senders' with the image",
+        ),
+        ('"[[1,1],[3..4,1]]"', "[[1,1],[3,1]]", ":10:5, groups.senders.nodes", "a node set must be a text"),
+        ('"[[1,1],[3..4,1]]"', '""', ":10:5, groups.senders.nodes", "the node set is empty"),
+        ('"[[1,1],[3..4,1]]"', '"all"', ":10:5, groups.senders.nodes", "'all' is no node set of a group"),
+        ("sender.ndz", "../x", ":11:5, groups.senders.image", "'../x' is not a name of an image"),
+        ("sender.ndz", "7", ":11:5, groups.senders.image", "'image' must be a text"),
+        ("size: [8, 2]", "size: 8x2", ":4:1, size", "columns and rows"),
+        ("size: [8, 2]", "size: [0, 2]", ":4:1, size", "columns and rows"),
+        ("size: [8, 2]", "size: [true, 2]", ":4:1, size", "columns and rows"),
+        ("size: [8, 2]", "nodes: all", ":4:1, nodes", "needs the size"),
+        (
+            "size: [8, 2]",
+            "nodes: '1..5,1'",
+            ":15:5, groups.receivers.nodes",
+            "not among the nodes of the testbed",
+        ),
+        (
+            "size: [8, 2]",
+            "control_ip: '10.{z}.1.1'",
+            ":10:5, groups.senders.nodes",
+            "unknown placeholder '{z}'",
+        ),
+        ("size: [8, 2]", "ansible_host: '{nope}'", ":4:1, ansible_host", "unknown placeholder '{nope}'"),
+        ("domain: sb1.orbit-lab.org", "", ":2:1", "the key 'domain' is missing"),
+        (
+            "domain: sb1.orbit-lab.org",
+            "domain: demo",
+            ":10:5, groups.senders.nodes",
+            "no rule for control addresses",
+        ),
+        ("receivers:", "re-ceivers:", ":14:3, groups.re-ceivers", "not a name for a group"),
+        ("receivers:", "all:", ":14:3, groups.all", "not a name for a group"),
+        ("receivers:", "sb1_orbit_lab_org:", ":14:3, groups.sb1_orbit_lab_org", "the group of all nodes"),
+        (
+            "vars:\n      orbit_disk",
+            "vars: 7\n    compose:\n      orbit_disk",
+            ":5:1, vars",
+            "'vars' must be a mapping",
+        ),
+    ],
+)
+def test_mistakes_name_file_place_and_remedy(parse, old, new, place, message):
+    assert old in SANDBOX
+    with pytest.raises(AnsibleParserError) as caught:
+        parse(SANDBOX.replace(old, new, 1))
+    text = str(caught.value)
+    assert f"nodes.yml{place}: " in text
+    assert message in text
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ("groups: {}", "there are no nodes"),
+        ("groups: {a: }", "a group is a mapping"),
+        ("groups: {a: {image: x}}", "the group has no nodes"),
+        ("groups: [a]", "'groups' must be a mapping"),
+        ("nodes: {a: 1}", "a node set must be a text"),
+    ],
+)
+def test_no_nodes(parse, groups, message):
+    with pytest.raises(AnsibleParserError, match=message):
+        parse(f"plugin: orbit.imaging.nodes\ndomain: sb1.orbit-lab.org\n{groups}\n")
+
+
+@pytest.mark.parametrize("text", ["domain: sb1\n", "plugin: other.plugin\n", "- a\n", "a: [\n"])
+def test_other_files_are_left_to_other_plugins(parse, text):
+    with pytest.raises(AnsibleParserError):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("nodes.yml", True),
+        ("nodes.yaml", True),
+        ("my.nodes.yml", True),
+        ("sb1.orbit.yaml", True),
+        ("mynodes.nodes", True),
+        ("hosts.yml", False),
+        ("nodes.json", False),
+        ("mynodes.yml", False),
+        ("nodes", False),
+    ],
+)
+def test_names_of_files(tmp_path, name, ours):
+    path = tmp_path / name
+    path.write_text("")
+    assert inventory_loader.get(NAME).verify_file(str(path)) is ours
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    assert not inventory_loader.get(NAME).verify_file(str(tmp_path / "missing.nodes"))
+
+
+# Text files
+
+TEXT = "# of imageNodes5\n[1..2,1..2]\n-[2,2]   # broken\nnode7-7\n"
+
+
+def test_text_file(parse, monkeypatch):
+    monkeypatch.setenv("ORBIT_DOMAIN", "sb3.orbit-lab.org")
+    data = parse(TEXT, "my.nodes")
+    assert hosts(data, "all") == ["node1-1", "node1-2", "node2-1", "node7-7"]
+    found = variables(data, "node7-7")
+    assert (found["ansible_host"], found["orbit_domain"], found["orbit_chosen"]) == (
+        "10.13.7.7",
+        "sb3.orbit-lab.org",
+        True,
+    )
+
+
+def test_text_file_of_another_testbed(parse, monkeypatch):
+    monkeypatch.setenv("ORBIT_DOMAIN", "demo")
+    monkeypatch.setenv("ORBIT_CONTROL_IP", "10.77.{x}.{y}")
+    monkeypatch.setenv("ORBIT_ANSIBLE_HOST", "127.77.{x}.{y}")
+    found = variables(parse(TEXT, "my.nodes"), "node2-1")
+    assert (found["ansible_host"], found["orbit_control_ip"]) == ("127.77.2.1", "10.77.2.1")
+
+
+@pytest.mark.parametrize(
+    ("host", "domain"),
+    [
+        ("console.sb7.orbit-lab.org", "sb7.orbit-lab.org"),
+        ("CONSOLE.Grid.orbit-lab.org", "grid.orbit-lab.org"),
+    ],
+)
+def test_the_domain_of_a_console(parse, monkeypatch, host, domain):
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", host, "", "", "")))
+    assert variables(parse(TEXT, "my.nodes"), "node1-1")["orbit_domain"] == domain
+
+
+@pytest.mark.parametrize(
+    ("text", "domain", "message"),
+    [
+        (TEXT, "", "my.nodes: the text does not say which domain .* ORBIT_DOMAIN"),
+        (TEXT, "demo", "my.nodes: the domain 'demo' has no rule .* ORBIT_CONTROL_IP"),
+        ("[1,1]\n[2,\n", "sb3.orbit-lab.org", "my.nodes, line 2, column 4: expected a pair"),
+        ("# nothing\n", "sb3.orbit-lab.org", "my.nodes: the file names no nodes"),
+        ("[21,1]\n", "grid.orbit-lab.org", r"my.nodes: node \(21,1\) is outside the domain"),
+    ],
+)
+def test_mistakes_in_text_files(parse, monkeypatch, text, domain, message):
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "laptop", "", "", "")))
+    if domain:
+        monkeypatch.setenv("ORBIT_DOMAIN", domain)
+    with pytest.raises(AnsibleParserError, match=message):
+        parse(text, "my.nodes")
+
+
+def test_a_text_file_that_is_no_text(parse, tmp_path, monkeypatch):
+    monkeypatch.setenv("ORBIT_DOMAIN", "sb3.orbit-lab.org")
+    (tmp_path / "bad.nodes").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(AnsibleParserError, match="cannot be read"):
+        inventory_loader.get(NAME).parse(InventoryData(), DataLoader(), str(tmp_path / "bad.nodes"))
+
+
+# The inventories that come with the collection
+
+ROOT = pathlib.Path(__file__).parents[4]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "inventories").glob("*/nodes.yml")), ids=lambda path: path.parent.name
+)
+def test_inventories_of_the_collection(path, clean):
+    data = InventoryData()
+    inventory_loader.get(NAME).parse(data, DataLoader(), str(path))
+    assert data.hosts
