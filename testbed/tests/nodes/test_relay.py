@@ -141,3 +141,20 @@ def test_a_slow_reader_slows_the_sender() -> None:
         await reader.readexactly(1)
 
     carry(server, client)
+
+
+def test_unreachable_is_silence_until_the_caller_gives_up() -> None:
+    async def main() -> None:
+        gateway = Gateway()
+        listener = socket.create_server(("127.0.0.1", 0))
+        await gateway.serve(listener, "255.255.255.255")  # TCP to it fails at once, and not as refused
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(b"SSH-2.0-me\r\n")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(), 0.5)
+        (task,) = gateway._tasks
+        writer.close()
+        await task
+        gateway.close()
+
+    asyncio.run(asyncio.wait_for(main(), 30))

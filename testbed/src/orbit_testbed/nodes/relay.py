@@ -16,7 +16,7 @@ import socket
 import struct
 from typing import cast
 
-#: Bytes that a caller may send before its node answers; SSH sends one line.
+#: Bytes that are read from a caller before its node answers; SSH sends one line.
 _EARLY = 64 * 1024
 #: Seconds between two tries to reach a node, where the kernel says at once that it cannot.
 _PAUSE = 0.2
@@ -74,6 +74,18 @@ class _End(asyncio.Protocol):
                 _reset(self.other.transport)
 
 
+class _Node(_End):
+    """The end of the node; known to the caller's end before the first byte can come."""
+
+    def __init__(self, caller: _Caller) -> None:
+        self.other = caller
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert isinstance(self.other, _Caller)
+        self.other.connected(self)
+
+
 class _Caller(_End):
     """The end of the program that connected from outside."""
 
@@ -87,32 +99,37 @@ class _Caller(_End):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def connected(self, node: _Node) -> None:
+        """Begin to carry."""
+        if self.transport.is_closing():
+            _reset(node.transport)
+            return
+        self.other = node
+        if len(self._early) > _EARLY:
+            self.transport.resume_reading()
+        node.transport.write(bytes(self._early))
+        self._early.clear()
+
     def data_received(self, data: bytes) -> None:
         # Reading goes on while the node is silent: only so is a caller noticed that has given up.
         if self.other is not None:
             super().data_received(data)
-        elif len(self._early) + len(data) > _EARLY:
-            _reset(self.transport)
         else:
             self._early += data
+            if len(self._early) > _EARLY:
+                self.transport.pause_reading()
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         while not self.transport.is_closing():
             try:
-                _, node = await loop.create_connection(_End, self._host, self._port)
+                await loop.create_connection(lambda: _Node(self), self._host, self._port)
+                return
             except ConnectionRefusedError:
                 _reset(self.transport)
                 return
             except OSError:
                 await asyncio.sleep(_PAUSE)
-                continue
-            if self.transport.is_closing():
-                _reset(node.transport)
-                return
-            self.other, node.other = node, self
-            node.transport.write(bytes(self._early))
-            return
 
 
 class Gateway:
