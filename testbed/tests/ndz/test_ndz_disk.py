@@ -309,3 +309,37 @@ def test_range_arithmetic(first: list[Range], second: list[Range], gap: int) -> 
     assert _sectors(joined) >= _sectors(first)
     assert all(high - low > 0 for low, high in joined)
     assert all(after[0] - before[1] >= max(gap, 1) for before, after in pairwise(joined))
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.booleans(),
+    st.lists(
+        st.tuples(
+            st.one_of(st.integers(446, 1024 + 100), st.integers(4000 * 512, 4000 * 512 + 511)),
+            st.integers(0, 255),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_any_damage_is_understood_or_not_but_no_crash(
+    tmp_path: Path, gpt: bool, changes: list[tuple[int, int]]
+) -> None:
+    path = tmp_path / "disk"
+    if not path.exists():
+        fill(path, SIZE * SECTOR)
+    if gpt:
+        put_gpt(path, [(LINUX_GUID, 80, 499)])
+    else:
+        put(path, 0, mbr([(0x0C, 64, 1000), (0x05, 4000, 9000)]))
+        put(path, 4000, mbr([(0x83, 63, 1000), (0x05, 2000, 1500)]))
+        put(path, 6000, mbr([(0x82, 10, 900)]))
+    with path.open("r+b") as file:
+        for at, value in changes:
+            file.seek(at)
+            file.write(bytes([value]))
+    plan = plan_of(path)
+    assert plan.end == SIZE
+    assert plan.data[0][0] == 0
+    assert plan.data[-1][1] <= SIZE

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 from ndz_tools import SECTOR, assert_same_where_stored, fill, mbr, put, run, tool
 
 from orbit_testbed.ndz import extfs
@@ -260,3 +261,40 @@ def test_a_file_system_in_a_partition(tmp_path: Path, fs: Path) -> None:
         plan = plan_disk(source)
     assert plan.data == [(0, 2048 + sectors), (60000, 70000)]
     assert "partition 1: stored whole: it is dirty" in plan.warnings[0]
+
+
+@pytest.fixture(scope="module")
+def unchecked(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A file system without checksums, with meta_bg, so that damage gets far into the reader."""
+    path = tmp_path_factory.mktemp("unchecked") / "fs"
+    fill(path, 4 << 20)
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-g", "1024", "-O", UNCHECKED, path)
+    return path.read_bytes()
+
+
+UNCHECKED = "meta_bg,^resize_inode,^metadata_csum,^uninit_bg,^has_journal"
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.integers(1024, 1024 + 0x170), st.integers(2048, 2048 + 200)), st.integers(0, 255)
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_any_damage_is_understood_or_not_but_no_crash(
+    tmp_path: Path, unchecked: bytes, changes: list[tuple[int, int]]
+) -> None:
+    data = bytearray(unchecked)
+    for at, value in changes:
+        data[at] = value
+    path = tmp_path / "fs"
+    path.write_bytes(data)
+    try:
+        free = free_of(path)
+    except NotUnderstood:
+        return
+    assert all(0 <= low < high <= len(data) // SECTOR for low, high in free)

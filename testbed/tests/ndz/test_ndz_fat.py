@@ -9,6 +9,7 @@ import struct
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 from ndz_tools import SECTOR, fill, put, run, tool
 
 from orbit_testbed.ndz import fat
@@ -209,3 +210,26 @@ def test_file_systems_made_by_mkfs_fat(tmp_path: Path, bits: int, size: int) -> 
     assert len(free) == 1
     assert free[0][0] < 2500
     assert free[0][1] > (size << 11) - 64
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([12, 16]),
+    st.lists(st.tuples(st.integers(0, 63), st.integers(0, 255)), min_size=1, max_size=4),
+)
+def test_any_damage_is_understood_or_not_but_no_crash(
+    tmp_path: Path, bits: int, changes: list[tuple[int, int]]
+) -> None:
+    path = tmp_path / f"fs{bits}"
+    made = Fat(bits, clusters=4500 if bits == 16 else 900, per_cluster=1)
+    made.second = made.entries
+    made.write(path)
+    boot = bytearray(made.boot())
+    for at, value in changes:
+        boot[at] = value
+    put(path, 0, boot)
+    try:
+        free = free_of(path)
+    except NotUnderstood:
+        return
+    assert all(0 <= low < high <= path.stat().st_size // SECTOR for low, high in free)

@@ -89,6 +89,8 @@ def read_table(source: Source) -> Table:
     entries = list(_mbr_entries(boot))
     if any(kind == _PROTECTIVE for kind, _, _ in entries):
         table = _read_gpt(source)
+    elif source.unit != SECTOR:
+        raise NotUnderstood(f"its MBR counts in blocks of {source.unit} bytes")
     else:
         table = _read_mbr(source, entries)
     if not table.partitions:

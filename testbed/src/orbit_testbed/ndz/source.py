@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+import struct
 from pathlib import Path
 from types import TracebackType
 
 from orbit_testbed.ndz.format import SECTOR, NdzError
+
+_BLKSSZGET = 0x1268
 
 
 class NotUnderstood(Exception):
@@ -20,12 +24,14 @@ class Source:
     """A readable run of sectors.
 
     ``sectors`` counts the last one also when the file ends inside it; ``tail`` is the number of bytes in
-    that incomplete sector, else 0.
+    that incomplete sector, else 0. ``unit`` is the size of the device's logical blocks, in which its
+    partition table counts.
     """
 
     def __init__(self, fd: int, name: str, base: int, size: int, *, owner: bool = False) -> None:
         self._fd, self.name, self._base, self._owner = fd, name, base, owner
         self._size = size
+        self.unit = SECTOR
         self.sectors = -(-size // SECTOR)
         self.tail = size % SECTOR
 
@@ -43,7 +49,10 @@ class Source:
             mode = os.fstat(fd).st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
                 raise NdzError("cannot be read by position", name=name, remedy="name a disk or file")
-            return cls(fd, name, 0, os.lseek(fd, 0, os.SEEK_END), owner=True)
+            source = cls(fd, name, 0, os.lseek(fd, 0, os.SEEK_END), owner=True)
+            if stat.S_ISBLK(mode):
+                (source.unit,) = struct.unpack("i", fcntl.ioctl(fd, _BLKSSZGET, bytes(4)))
+            return source
         except BaseException:
             os.close(fd)
             raise
