@@ -195,6 +195,8 @@ class Asker:
                     stamp = now
                     self._stamps[chunk] = now
                 oldest = min(oldest, stamp)
+        if found:
+            self._idle_at = max(self._idle_at, now + self._idle_delay())
         self._again_at = oldest + self._again
         self._holes = {chunk: at for chunk, at in self._holes.items() if at > now}
         return found

@@ -511,11 +511,12 @@ class Client:
             _, chunk = writers.done.popleft()
             self._assembly.release(chunk)
             written += 1
+            if writers.error is None:
+                self._show_progress(now, before + written)
         if writers.error is not None:
             raise writers.error
         if written:
             self._asker.freed(now)
-            self._show_progress(now, before + written)
         return written
 
     def _show_progress(self, now: float, written: int) -> None:

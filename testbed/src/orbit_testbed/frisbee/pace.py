@@ -57,7 +57,9 @@ class Pacer:
             return MAX_SEGMENTS
         self._tokens = min(self._depth, self._tokens + (now - self._now) * self.rate)
         self._now = now
-        return int(self._tokens) if self._tokens >= int(self._quantum) else 0
+        # Rounding must not leave a wait too short for the clock to notice.
+        allowed = int(self._tokens + 1e-6)
+        return allowed if allowed >= int(self._quantum) else 0
 
     def wait(self) -> float:
         """Return the seconds until sending is worth while again, after :meth:`allowed` gave 0."""

@@ -30,6 +30,7 @@ import resource
 import select
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -197,9 +198,11 @@ class Server:
         except OSError as error:
             raise ServerError(f"{path}: {error.strerror}") from None
         try:
+            state = os.fstat(file)
+            if not (stat.S_ISREG(state.st_mode) or stat.S_ISBLK(state.st_mode)):
+                raise ServerError(f"{path}: neither a file nor a disk")
             # The end offset, not the size of the inode: a block device has none.
             self.size = os.lseek(file, 0, os.SEEK_END)
-            state = os.fstat(file)
             if not self.size:
                 raise ServerError(f"{path}: the file is empty")
             if self.size > wire.BLOCK_SIZE * 0x7FFFFFFF:
@@ -375,8 +378,7 @@ class Server:
 
     def _send(self, now: float, limit: int) -> None:
         """Send the next batch of at most ``limit`` blocks."""
-        if not self.work.in_progress:
-            self._check_file()
+        self._check_file()
         slot = 0
         count = self.count
         for chunk, first, number in self.work.take(limit, now):

@@ -1,0 +1,200 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The client against hand-made servers: old ones, short ones, wrong ones, several."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from orbit_testbed.frisbee import wire
+from orbit_testbed.frisbee.client import ClientError
+from orbit_testbed.ndz.format import NdzError
+
+from .stand import HOME, Fetch, HandServer, Party, Stand, make_image, new_group, wait_until
+
+
+def fetch(stand: Stand, hand: HandServer, size: int, **options: object) -> Fetch:
+    return Fetch(stand.disk(size), hand.group, hand.port, **options)
+
+
+@pytest.mark.parametrize("unicast", [True, False], ids=["2004", "2016"])
+def test_both_generations_of_servers(stand: Stand, unicast: bool) -> None:
+    """The older answers a JOIN by unicast, one datagram per BLOCK, full chunks only."""
+    image, disk = make_image(3)
+    server = stand.keep(HandServer(image, unicast=unicast, floor=unicast))
+    assert fetch(stand, server, len(disk)).wait().disk.read_bytes() == disk
+    wait_until(lambda: any(d[4] == wire.LEAVE2 for d in server.seen), "the LEAVE2")
+    leave = server.seen[-1]
+    assert len(leave) == 16 + 1036
+    message, source = wire.decode(leave)
+    assert source == server.own
+    assert isinstance(message, wire.Leave)
+    assert message.statistics is not None
+    assert message.statistics.bytes_covered == len(disk)
+    assert message.statistics.bytes_written == 3 * 40 * 512
+    join = server.seen[0]
+    assert join[:12] == bytes.fromhex("01000000 01000000 04000000")
+    assert wire.decode(join)[0] == wire.Join(message.client)
+
+
+def test_nobody_answers(stand: Stand) -> None:
+    party = stand.keep(Party(new_group(), 0))
+    start = time.monotonic()
+    waiting = Fetch(stand.disk(4096), party.endpoint.group, party.endpoint.port, silence=1.2)
+    with pytest.raises(ClientError, match=r"no server answered on .* for 1.2 seconds") as caught:
+        waiting.wait()
+    assert caught.value.status == 110
+    assert time.monotonic() - start >= 1.2
+    joins = [d for d in party.hear(0.1) if d[4] == wire.JOIN]
+    assert len(joins) == 3, "at once and every half second"
+    assert waiting.disk.read_bytes() == bytes(4096)
+
+
+def test_the_server_falls_silent(stand: Stand) -> None:
+    image, disk = make_image(2)
+    server = stand.keep(HandServer(image, mute_after=1500))
+    with pytest.raises(ClientError, match="1 of 2 chunks are missing") as caught:
+        fetch(stand, server, len(disk), silence=1.0).wait()
+    assert caught.value.status == 110
+    # It asked again, ever more rarely, and says good-bye in the end.
+    wait_until(lambda: server.seen[-1][4] == wire.LEAVE, "the LEAVE")
+    assert 2 < len(server.seen) < 60
+
+
+def test_an_empty_file(stand: Stand) -> None:
+    server = stand.keep(HandServer(b"", blocks=0))
+    with pytest.raises(ClientError, match="serves 0 blocks") as caught:
+        fetch(stand, server, 4096).wait()
+    assert caught.value.status == 1
+
+
+def test_a_2004_server_loses_a_short_last_chunk(stand: Stand) -> None:
+    image, disk = make_image(2)
+    server = stand.keep(HandServer(image[: -(1 << 19)], floor=True))
+    waiting = fetch(stand, server, len(disk), silence=1.5, again=0.2)
+    with pytest.raises(ClientError, match="short last chunk 1") as caught:
+        waiting.wait()
+    assert caught.value.status == 1
+    assert "Wrote" not in waiting.err.getvalue()
+
+
+def test_two_servers(stand: Stand) -> None:
+    image, disk = make_image(2)
+    intruder: list[Party] = []
+
+    def change(chunk: int, block: int, datagram: bytes) -> bytes:
+        if block == 500:
+            intruder[0].send(wire.encode_block(intruder[0].own, chunk, block + 1, b"evil"))
+        return datagram
+
+    server = stand.keep(HandServer(image, change=change))
+    intruder.append(stand.keep(Party(server.group, server.port, "127.0.0.2")))
+    waiting = fetch(stand, server, len(disk))
+    with pytest.raises(ClientError, match=r"two servers, 127\.0\.0\.1 and 127\.0\.0\.2") as caught:
+        waiting.wait()
+    assert caught.value.status == 255
+    # Pinned, it hears only the right one.
+    pinned = fetch(stand, server, len(disk), server=HOME).wait()
+    assert pinned.disk.read_bytes() == disk
+    assert pinned.client.strangers > 0
+
+
+def test_a_pinned_server_that_does_not_answer(stand: Stand) -> None:
+    image, disk = make_image(1)
+    server = stand.keep(HandServer(image))
+    with pytest.raises(ClientError, match="no server answered") as caught:
+        fetch(stand, server, len(disk), server="127.0.0.9", silence=0.3).wait()
+    assert caught.value.status == 110
+
+
+def test_a_false_header_address_is_not_heard(stand: Stand) -> None:
+    image, disk = make_image(1)
+    server = stand.keep(HandServer(image, change=lambda c, b, d: d[:12] + b"\n\0\0\1" + d[16:]))
+    waiting = fetch(stand, server, len(disk), silence=0.5)
+    with pytest.raises(ClientError, match=r"silent for 0\.5 seconds"):
+        waiting.wait()
+    assert waiting.disk.read_bytes() == bytes(len(disk))
+
+
+def test_the_image_changes_its_length(stand: Stand) -> None:
+    image, disk = make_image(2)
+
+    def change(chunk: int, block: int, datagram: bytes) -> bytes:
+        return wire.encode_join_reply(server.own, 1024) if block == 700 else datagram
+
+    server = stand.keep(HandServer(image, change=change))
+    with pytest.raises(ClientError, match="now serves 1024 blocks instead of 2048") as caught:
+        fetch(stand, server, len(disk)).wait()
+    assert caught.value.status == 1
+
+
+def test_a_byte_changes_on_the_way(stand: Stand) -> None:
+    """UDP's checksum is weak; zlib's finds it, and the chunk is not written."""
+    image, disk = make_image(1)
+
+    def change(chunk: int, block: int, datagram: bytes) -> bytes:
+        return datagram[:100] + bytes([datagram[100] ^ 1]) + datagram[101:] if block == 6 else datagram
+
+    server = stand.keep(HandServer(image, change=change))
+    waiting = fetch(stand, server, len(disk))
+    with pytest.raises(NdzError, match="chunk 0: compressed data"):
+        waiting.wait()
+    assert waiting.disk.read_bytes() == bytes(len(disk))
+
+
+def test_blocks_outside_the_file_are_not_taken(stand: Stand) -> None:
+    image, disk = make_image(2)
+
+    def change(chunk: int, block: int, datagram: bytes) -> bytes:
+        for bad in ((2, 0), (-1, 0), (1, 1024), (1 << 30, 5), (0, -1)):
+            if block % 200 == 0:
+                server.send(wire.encode_block(server.own, *bad, b"bad"))
+        return datagram + b"tail" * (block % 3)
+
+    server = stand.keep(HandServer(image, change=change))
+    assert fetch(stand, server, len(disk)).wait().disk.read_bytes() == disk
+
+
+def test_other_chunk_sizes_are_refused(stand: Stand) -> None:
+    """A jumbo build of 2016 has 128 blocks of 8192 bytes."""
+    party = stand.keep(Party(new_group(), 0))
+    waiting = Fetch(stand.disk(4096), party.endpoint.group, party.endpoint.port, plain=True)
+    join = party.expect(wire.Join2)
+    reply = bytearray(wire.encode_join2_reply(party.own, join.client, 8192))
+    reply[20:32] = b"".join(v.to_bytes(4, "little") for v in (1, 128, 8192))
+    party.send(bytes(reply))
+    with pytest.raises(ClientError, match="chunks of 128 blocks of 8192 bytes"):
+        waiting.wait()
+
+
+def test_a_join2_reply_for_another_client_is_not_ours(stand: Stand) -> None:
+    content = b"x" * 3000
+    party = stand.keep(Party(new_group(), 0))
+    waiting = Fetch(stand.disk(4096), party.endpoint.group, party.endpoint.port, plain=True)
+    join = party.expect(wire.Join2)
+    party.send(wire.encode_join2_reply(party.own, join.client ^ 1, 9999))
+    party.send(wire.encode_join2_reply(party.own, join.client, len(content)))
+    party.expect(wire.Request)
+    for block in range(3):
+        party.send(wire.encode_block(party.own, 0, block, content[block * 1024 : (block + 1) * 1024]))
+    assert waiting.wait().disk.read_bytes()[:3000] == content
+
+
+def test_an_error_in_a_writer_ends_the_client_though_the_server_is_silent(stand: Stand) -> None:
+    """The thread that waits for the network must be woken by the one that failed."""
+    image, disk = make_image(2)
+    server = stand.keep(HandServer(b"\0" * (1 << 20) + image[1 << 20 :], mute_after=1024))
+    start = time.monotonic()
+    with pytest.raises(NdzError, match="chunk 0: magic"):
+        fetch(stand, server, len(disk), silence=20.0, ascending=True).wait()
+    assert time.monotonic() - start < 10
+
+
+def test_start_delay_and_threads_end(stand: Stand) -> None:
+    image, disk = make_image(1)
+    server = stand.keep(HandServer(image))
+    assert fetch(stand, server, len(disk), start_delay=0.01, keepalive=0.01).wait()
+    assert not [t for t in threading.enumerate() if t.name.startswith("frisbee-writer")]
