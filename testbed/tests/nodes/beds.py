@@ -47,6 +47,7 @@ class Bed:
         self.name = name
         self.prefix: Sequence[str] = ()
         self.python = sys.executable
+        self.module = ["-m", "orbit_testbed"]
         self.environment = dict(os.environ)
         if cache is not None:
             self.environment["ORBIT_TESTBED_CACHE"] = str(cache)
@@ -58,8 +59,7 @@ class Bed:
         return [
             *self.prefix,
             self.python,
-            "-m",
-            "orbit_testbed",
+            *self.module,
             arguments[0],
             "--name",
             self.name,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -61,6 +62,8 @@ def test_a_link_leads_to_the_memory_image(bed: Bed) -> None:
     assert f"ip={bed.settings.node('node1-1').control_ip}:{bed.settings.server_ip}:" in cmdline
     assert f"PXE: TFTP pxelinux.cfg/{bed.settings.node('node1-1').hex_ip}" in bed.console("node1-1")
     assert bed.node_status("node1-1")["link"] == "memory"
+    assert bed.run("ssh", "node1-1", "--", "hostname").stdout == "node1-1\n"
+    assert bed.run("console", "node1-1").stdout == bed.console("node1-1")
     without_python = bed.ssh("node1-1", "command -v python || command -v python3 || command -v perl")
     assert without_python.returncode == 127 or without_python.returncode == 1
     assert without_python.stdout == ""
@@ -329,3 +332,40 @@ def test_losses_are_asked_for_again(new_bed: object) -> None:
     bed.unlink("node1-1")
     bed.power("reset", "node1-1")
     assert bed.wait_ssh("node1-1", "cat /etc/orbit-image") == "sender.ndz\n"
+
+
+def test_nodes_do_without_overlayfs(new_bed: object) -> None:
+    """Kernels before 5.11 refuse it in a user namespace; nodes then run a copy."""
+    assert callable(new_bed)
+    bed: Bed = new_bed("plain")
+    bed.up("1x1")
+    changed = bed.run(
+        "exec", "--", "sed", "-i", "s/mount -t overlay/mount -t missing/", "/run/orbit/firmware.sh"
+    )
+    assert changed.returncode == 0, changed.stderr
+    bed.link("node1-1")
+    bed.power("on", "node1-1")
+    mounts = bed.wait_ssh("node1-1", "cat /proc/mounts; frisbee -h >&2")
+    assert "overlay" not in mounts
+    assert bed.ssh("node1-1", "cat /.omf_imageid; touch /etc/mine").stdout == f"{MARKER}\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can do without a user namespace")
+def test_root_without_user_namespaces(new_bed: object, sender_raw: bytes) -> None:
+    assert callable(new_bed)
+    bed: Bed = new_bed("rooted")
+    bed.module = [
+        "-c",
+        "import sys; from orbit_testbed.nodes import host\n"
+        "host.find_isolation = lambda: host.Isolation(user_namespace=False)\n"
+        "from orbit_testbed import cli; sys.exit(cli.main())",
+    ]
+    bed.up("2x1")
+    bed.link("node1-1")
+    put_on_disk(bed, "node2-1", sender_raw)
+    for node, file in (("node1-1", "/.omf_imageid"), ("node2-1", "/etc/orbit-image")):
+        bed.power("on", node)
+        out = bed.wait_ssh(node, f"cat {file}; id -u; mount -t tmpfs none /mnt 2>/dev/null || echo refused")
+        assert out.splitlines() == [MARKER if node == "node1-1" else "sender.ndz", "0", "refused"]
+    inside = bed.run("exec", "--", "ip", "-brief", "address", "show", "orbit0")
+    assert f"{bed.settings.server_ip}/16" in inside.stdout, inside.stderr

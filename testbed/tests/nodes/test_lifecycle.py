@@ -134,6 +134,14 @@ def test_a_crash_leaves_nothing(new_bed: NewBed, victim: str) -> None:
     assert bed.status()["up"]
 
 
+def test_a_hub_that_hangs_is_taken_down(new_bed: NewBed) -> None:
+    bed = new_bed()
+    bed.up("1x1")
+    os.kill(control.hub_process(bed.state.root), signal.SIGSTOP)
+    bed.down()
+    assert is_gone(bed)
+
+
 def test_a_failing_hub_is_one_error_and_leaves_nothing(new_bed: NewBed, tmp_path: Path) -> None:
     """dnsmasq that ends at once stands for whatever may fail inside the namespaces."""
     bed = new_bed()

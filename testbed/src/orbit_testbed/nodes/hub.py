@@ -40,7 +40,7 @@ from orbit_testbed.services.serve import HttpServers
 
 log = logging.getLogger(__name__)
 
-#: Devices that nodes see besides their disk.
+#: Devices that nodes see besides their disk, as far as this machine has them.
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
@@ -78,7 +78,7 @@ def _prepare_mounts(state: State) -> None:
     shutil.copyfile(Path(__file__).with_name("firmware.sh"), base / "firmware.sh")
     devices = base / "dev"
     _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(devices))
-    for name in _DEVICES:
+    for name in filter(lambda name: Path("/dev", name).exists(), _DEVICES):
         (devices / name).touch()
         _mount("--bind", f"/dev/{name}", str(devices / name))
     (devices / "pts").mkdir()

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -126,6 +127,11 @@ def _stop(state: State) -> None:
         with contextlib.suppress(TestbedError):
             control.ask(state.root, {"do": "stop"}, timeout=5.0)
             hub.wait(STOP_TIMEOUT)
+        if hub.alive():
+            # It hangs. Its launcher ends after it, and so tells when everything inside has gone.
+            with contextlib.suppress(TestbedError, ProcessLookupError):
+                os.kill(control.hub_process(state.root), signal.SIGKILL)
+                hub.wait(STOP_TIMEOUT)
         if hub.alive() and not hub.kill():
             raise TestbedError(f"the hub, process {hub.pid}, cannot be ended")
     state.hub_pid.unlink(missing_ok=True)
