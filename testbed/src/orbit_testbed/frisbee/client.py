@@ -216,7 +216,7 @@ class Client:
                 partition = table.partition(config.partition)
         except NotUnderstood as error:
             raise ClientError(f"{config.target}: {error}", EXIT_USAGE) from None
-        if config.partition_type is not None and (table.scheme != "mbr" or config.partition > 4):
+        if config.partition_type is not None and (table.scheme != "MBR" or config.partition > 4):
             raise ClientError(
                 f"{config.target}: only primary partitions of an MBR have a type byte", EXIT_USAGE
             )

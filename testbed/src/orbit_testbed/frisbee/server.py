@@ -381,7 +381,7 @@ class Server:
         self._check_file()
         slot = 0
         count = self.count
-        for chunk, first, number in self.work.take(limit, now):
+        for chunk, first, number in self.work.take(limit, now, begin=not self._stopping):
             end = slot + number
             self._heads.set_chunk(chunk)
             at, step = slot * wire.BLOCK_DATAGRAM, wire.BLOCK_DATAGRAM

@@ -89,12 +89,15 @@ class WorkQueue:
         self.longest = max(self.longest, len(self))
         return True
 
-    def take(self, limit: int, now: float) -> list[tuple[int, int, int]]:
-        """Take up to ``limit`` blocks off the queue, as (chunk, first block, count) in sending order."""
+    def take(self, limit: int, now: float, *, begin: bool = True) -> list[tuple[int, int, int]]:
+        """Take up to ``limit`` blocks off the queue, as (chunk, first block, count) in sending order.
+
+        ``begin``: go on to the next item when one is finished.
+        """
         batch: list[tuple[int, int, int]] = []
         while self._flying and self._flying[0][0] < now - _FLYING_KEPT_SECONDS:
             self._flying.popleft()
-        while limit and (self._current is not None or self._waiting):
+        while limit and (self._current is not None or (begin and self._waiting)):
             if self._current is None:
                 self._current = next(iter(self._waiting))
                 self._left = self._waiting.pop(self._current)
