@@ -31,9 +31,14 @@ def judge(record: t.Any, step: str, result: t.Any) -> dict[str, t.Any]:
     return records.judge_nodes(run, step, said["results"], time.time())
 
 
+def mistakes(*answers: t.Any) -> list[str]:
+    """Return why the services cannot do what is planned, from what the questions of the plan registered."""
+    return records.mistakes(result for answer in answers for result in plain(answer)["results"])
+
+
 class FilterModule:
     """The filters of this file."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Return the filters by name."""
-        return {"batches": batches, "judge": judge}
+        return {"batches": batches, "judge": judge, "mistakes": mistakes}

@@ -36,6 +36,25 @@ def fail(node: dict[str, t.Any], cause: str, evidence: str) -> None:
         node["evidence"] = evidence
 
 
+def mistakes(answers: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
+    """Return, in words, why the services could not do what is planned.
+
+    ``answers`` are results of the modules that were only asked. An image of which the service said neither yes nor
+    no is a mistake too: the run begins with nothing that is not known.
+    """
+    found: list[str] = []
+    for answer in answers:
+        if answer.get("failed"):
+            found.append(str(answer.get("msg") or "a service gave no answer"))
+            continue
+        for image in answer.get("images") or []:
+            if not image.get("exists"):
+                item = answer["item"]
+                reason = image.get("msg") or "the service does not know it"
+                found.append(f"image {image['image']!r}: {reason} (frisbee at {item['url']}, domain {item['domain']})")
+    return list(dict.fromkeys(found))
+
+
 def judge_nodes(
     record: t.Mapping[str, t.Any], step: str, results: t.Sequence[t.Mapping[str, t.Any]], now: float
 ) -> dict[str, t.Any]:

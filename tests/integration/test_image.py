@@ -68,11 +68,13 @@ def test_a_node_set_chooses_the_nodes(testbed):
     all_imaged(played, dict.fromkeys(["node1-1", "node2-2", "node3-2"], "sender.ndz"))
 
 
-def test_a_nodes_file_with_an_image_is_the_old_command(testbed, tmp_path):
-    inventory = testbed.inventory()
+def test_a_nodes_file_with_an_image_is_the_old_command(testbed, tmp_path, monkeypatch):
     nodes = tmp_path / "my.nodes"
-    nodes.write_text(f"# nodes of today\n@domain {testbed.name}\n[1..2,1]\n-[2,1]\n")
-    played = play("-i", inventory, "-i", str(nodes), IMAGE, "-e", "image=sender.ndz")
+    nodes.write_text("# nodes of today\n[1..2,1]\n-[2,1]\n")
+    monkeypatch.setenv("ORBIT_DOMAIN", testbed.name)
+    monkeypatch.setenv("ORBIT_CONTROL_IP", f"10.{testbed.number}.{{x}}.{{y}}")
+    monkeypatch.setenv("ORBIT_ANSIBLE_HOST", f"127.{testbed.number}.{{x}}.{{y}}")
+    played = play("-i", testbed.inventory(), "-i", str(nodes), IMAGE, "-e", "image=sender.ndz")
     all_imaged(played, {"node1-1": "sender.ndz"})
 
 

@@ -119,3 +119,18 @@ def test_the_report_names_groups_and_failures(tmp_path):
     with open(path) as stream:
         assert json.load(stream) == concluded
     assert os.listdir(concluded["dir"]) == ["result.json"]
+
+
+def test_mistakes_are_what_failed_and_what_does_not_exist():
+    item = {"url": "http://f", "domain": "d"}
+    answers = [
+        {"item": item, "images": [{"image": "a", "exists": True}, {"image": "b", "exists": False, "msg": "gone"}]},
+        {"item": item, "images": [{"image": "c", "exists": None}]},
+        {"item": item, "failed": True, "msg": "no service", "images": [{"image": "d", "exists": None}]},
+        {"item": item, "nodes": [{"name": "n", "state": "on"}]},
+    ]
+    assert records.mistakes(answers) == [
+        "image 'b': gone (frisbee at http://f, domain d)",
+        "image 'c': the service does not know it (frisbee at http://f, domain d)",
+        "no service",
+    ]
