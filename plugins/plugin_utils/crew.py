@@ -31,8 +31,8 @@ _WROTE = re.compile(r"Wrote (\d+) bytes \((\d+) actual\)")
 _AGE_SLACK = 2.0
 # Later attempts wait longer, up to this many seconds: a boot takes minutes, its end should be seen soon.
 _LONGEST_PAUSE = 3.0
-# Seconds a node has from the beginning of a login to its last fact. Longer than ssh needs to give up by itself,
-# so that the reason it then gives is heard, also when the time to boot ends meanwhile.
+# Seconds a node has from the beginning of a login to its last fact. Longer than ssh needs to give up by
+# itself, so that the reason it then gives is heard, also when the time to boot ends meanwhile.
 _ANSWER = 15.0
 # So many logins at once keep the controller's processors busy; more only make each of them slower.
 _LOGINS = 24
@@ -331,6 +331,18 @@ class _Reaching:
         raise Failed(*failure)
 
 
+# What ssh says when something at the node's address has turned it away; all else is silence.
+_REFUSALS = (
+    "connection refused",
+    "reset by peer",
+    "closed by remote host",
+    "permission denied",
+    "host key",
+    "no matching",
+    "too many authentication",
+)
+
+
 class _NotYet(Exception):
     """The node does not answer as it should; it may do so later."""
 
@@ -343,14 +355,7 @@ def _no_session(status: int, words: str) -> _NotYet:
     """Say why a session ended before the node had said who it is."""
     if status != 255:
         return _NotYet("ssh_refused", f"the node's shell ended with status {status}: {words or 'no message'}")
-    refused = (
-        "permission denied",
-        "host key",
-        "connection refused",
-        "no matching",
-        "too many authentication",
-    )
-    cause = "ssh_refused" if any(text in words.lower() for text in refused) else "no_boot"
+    cause = "ssh_refused" if any(text in words.lower() for text in _REFUSALS) else "no_boot"
     return _NotYet(cause, words or "no answer")
 
 

@@ -96,6 +96,7 @@ def batches(nodes: t.Iterable[t.Mapping[str, t.Any]], service: str) -> list[dict
             "timeout": setting["orbit_service_timeout"],
             "window": setting["orbit_power_window"],
             "interval": setting["orbit_power_interval"],
+            "verify": setting["orbit_power_verify"],
             "memory_image": setting["orbit_memory_image"] if service == "pxe" else None,
         }
         batch = found.setdefault(tuple(key.values()), {**key, "nodes": [], "images": []})

@@ -39,8 +39,8 @@ def fail(node: dict[str, t.Any], cause: str, evidence: str) -> None:
 def mistakes(answers: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
     """Return, in words, why the services could not do what is planned.
 
-    ``answers`` are results of the modules that were only asked. An image of which the service said neither yes nor
-    no is a mistake too: the run begins with nothing that is not known.
+    ``answers`` are results of the modules that were only asked. An image of which the service said neither yes
+    nor no is a mistake too: the run begins with nothing that is not known.
     """
     found: list[str] = []
     for answer in answers:
@@ -51,7 +51,8 @@ def mistakes(answers: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
             if not image.get("exists"):
                 item = answer["item"]
                 reason = image.get("msg") or "the service does not know it"
-                found.append(f"image {image['image']!r}: {reason} (frisbee at {item['url']}, domain {item['domain']})")
+                place = f"frisbee at {item['url']}, domain {item['domain']}"
+                found.append(f"image {image['image']!r}: {reason} ({place})")
     return list(dict.fromkeys(found))
 
 
