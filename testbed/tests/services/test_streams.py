@@ -129,7 +129,8 @@ def test_a_server_that_dies_is_noticed(make_world: MakeWorld) -> None:
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: start_time(pid) is None, "the end of the process")
     assert world.send("E2", "/frisbee/status").text == "<OK>No frisbee daemons are running</OK>"
-    wait_until(lambda: world.saved()["streams"]["running"] == [], "the note in the state file")
+    wait_until(lambda: world.services.streams.ended, "the note")
+    assert world.saved()["streams"]["running"] == []
     ended = json.loads(world.send("A", "/orbit/state").text)["ended_streams"]
     assert [(end["image"], end["reason"].partition(":")[0]) for end in ended] == [
         ("baseline.ndz", "ended by itself")]
@@ -192,9 +193,9 @@ def test_a_server_that_ignores_sigterm_is_killed(make_world: MakeWorld, tmp_path
 def test_a_stream_nobody_asks_for_ends(make_world: MakeWorld) -> None:
     world = make_world(stream_timeout=0.4)
     get(world, "baseline.ndz")
-    wait_until(lambda: not shown(world), "the end of the stream's time")
-    ended = json.loads(world.send("A", "/orbit/state").text)["ended_streams"]
-    assert ended[0]["reason"] == "time limit"
+    wait_until(lambda: world.services.streams.ended, "the end of the stream's time")
+    state = json.loads(world.send("A", "/orbit/state").text)
+    assert (state["streams"], state["ended_streams"][0]["reason"]) == ([], "time limit")
 
 
 def test_a_stream_that_still_sends_goes_on(make_world: MakeWorld) -> None:
@@ -212,6 +213,8 @@ def test_a_stream_that_still_sends_goes_on(make_world: MakeWorld) -> None:
 def test_faithful_refusals_are_counted(make_world: MakeWorld) -> None:
     world = make_world(faithful=True)
     assert get(world, "baseline.ndz", "E2").text.startswith("<OK>")
+    # In faithful mode the address comes before the server has opened the image.
+    wait_until(lambda: world.streams()[0].stats(), "the server's first numbers")
     (world.config.image_dir / "baseline.ndz").unlink()
     assert get(world, "baseline.ndz", "E2").text.startswith("<ERROR>Image file")
     assert stop(world, "baseline.ndz").startswith("<ERROR>Did not stop")
@@ -288,6 +291,20 @@ def test_close_during_a_start_leaves_no_server(make_world: MakeWorld, tmp_path: 
     world.open = False
     assert start_time(pid) is None
     assert world.saved()["streams"]["running"] == []
+
+
+@pytest.mark.parametrize("dialect", ["A", "B", "C", "D", "E1", "E2"])
+@pytest.mark.parametrize("faithful", [False, True])
+def test_no_image_outside_the_folder_is_served(dialect: str, faithful: bool, make_world: MakeWorld) -> None:
+    world = make_world(faithful=faithful)
+    secret = world.config.image_dir.parent / "secret.ndz"
+    secret.write_text("not an image of this testbed")
+    for name in ("../secret.ndz", "sub/../../secret.ndz", "%2e%2e/secret.ndz", str(secret), "..%00"):
+        checked = world.send(dialect, f"/frisbee/checkImage?img={name}&user=me&domain={DOMAIN}").text
+        assert "found" not in checked.replace("not found", ""), checked
+        assert "OK" not in checked
+        assert not re.search(r"239\.77\.\d", get(world, name, dialect).text)
+    assert shown(world) == []
 
 
 def test_status_names_every_address(make_world: MakeWorld) -> None:
