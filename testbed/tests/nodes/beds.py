@@ -84,15 +84,13 @@ class Bed:
         numbers = (
             [number] if number is not None else [100 + (os.getpid() + 37 * step) % 150 for step in range(20)]
         )
-        result = None
         for candidate in numbers:
             result = self.run("up", "--nodes", nodes, "--number", str(candidate), *options)
             if result.returncode == 0:
                 return result.stdout
             if "is taken" not in result.stderr:
-                break
-        assert result is not None
-        raise AssertionError(f"up failed: {result.stderr}{result.stdout}")
+                raise AssertionError(f"up failed: {result.stderr}{result.stdout}")
+        raise AssertionError(f"all of the numbers {numbers} are taken")
 
     def down(self, *options: str) -> None:
         result = self.run("down", *options)

@@ -221,6 +221,22 @@ def test_purge_removes_its_own_folder_only(new_bed: NewBed, tmp_path: Path) -> N
     assert (foreign.state.root / "thesis.tex").exists()
 
 
+def test_images_are_made_once_and_old_ones_forgotten(new_bed: NewBed) -> None:
+    bed = new_bed()
+    del bed.environment["ORBIT_TESTBED_CACHE"]
+    assert "made memory image, sender.ndz, receiver.ndz (" in bed.up("1x1")
+    number = bed.settings.number
+    made = sorted(path.name for path in bed.state.cache.iterdir())
+    assert len(made) == 4
+    assert "made" not in bed.up("1x1", number=number)
+    (bed.state.root / "keys/sender.ndz").unlink()
+    (bed.state.images / "saved.ndz").write_bytes(b"mine")
+    assert "made sender.ndz (" in bed.up("1x1", number=number)
+    assert len(list(bed.state.cache.iterdir())) == 4
+    assert sorted(path.name for path in bed.state.cache.iterdir()) != made
+    assert (bed.state.images / "saved.ndz").read_bytes() == b"mine"
+
+
 def test_doctor() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "orbit_testbed", "doctor"],

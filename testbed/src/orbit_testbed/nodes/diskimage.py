@@ -168,27 +168,24 @@ def build(cache: Path, recipe: Recipe, *, hostkey: Path, authorized_key: str) ->
     )
 
 
-def build_all(cache: Path, images: Path, *, keys: Path, authorized_key: str) -> list[str]:
-    """Put the images of all recipes into the image folder; return the names of the new or changed ones."""
+def build_all(cache: Path, images: Path, *, keys: Path, authorized_key: str) -> list[Path]:
+    """Put the images of all recipes into the image folder; return where they are in the cache."""
     images.mkdir(parents=True, exist_ok=True)
-    changed = []
+    made = []
     for recipe in RECIPES:
-        made = build(
-            cache, recipe, hostkey=tree.make_hostkey(keys / recipe.name), authorized_key=authorized_key
-        )
-        if _copy_unless_same(made, images / recipe.name):
-            changed.append(recipe.name)
-    return changed
+        hostkey = tree.make_hostkey(keys / recipe.name)
+        made.append(build(cache, recipe, hostkey=hostkey, authorized_key=authorized_key))
+        _copy_unless_same(made[-1], images / recipe.name)
+    return made
 
 
-def _copy_unless_same(source: Path, target: Path) -> bool:
-    """Bring ``target`` to the content of ``source``, judged by size and time; return whether it differed."""
+def _copy_unless_same(source: Path, target: Path) -> None:
+    """Bring ``target`` to the content of ``source`` unless size and time say that it has it."""
     wanted = source.stat()
     if target.is_file():
         there = target.stat()
         if (there.st_size, there.st_mtime_ns) == (wanted.st_size, wanted.st_mtime_ns):
-            return False
+            return
     draft = target.with_name(f".{target.name}.new")
     shutil.copy2(source, draft)
     draft.replace(target)
-    return True

@@ -82,18 +82,18 @@ def up(settings: Settings, state: State, say: Say, *, keep: bool = False) -> Non
         if keep and running_hub(state) is not None and running_settings(state) == settings:
             say(f"testbed {settings.name} is up already")
             return
-        image = _make_images(state, say)
         if running_hub(state) is not None:
             _stop(state)
             say("stopped the testbed that was up")
         sockets = listen(settings)
         try:
+            image, in_use = _make_images(state, say)
             _fresh_state(settings, state, image)
             _start(settings, state, isolation, image, sockets)
         finally:
             for sock in sockets:
                 sock.close()
-        _forget_old_trees(state, image)
+        _forget(state, in_use)
     say(
         f"up: {len(settings.nodes)} nodes {settings.nodes[0].name} to {settings.nodes[-1].name}, "
         f"all switched off ({time.monotonic() - began:.1f} s)"
@@ -138,20 +138,19 @@ def _stop(state: State) -> None:
     (state.root / "hub.sock").unlink(missing_ok=True)
 
 
-def _make_images(state: State, say: Say) -> memoryimage.MemoryImage:
+def _make_images(state: State, say: Say) -> tuple[memoryimage.MemoryImage, set[Path]]:
+    """Make the memory image and the disk images; return the former, and all that they use of the cache."""
     public = tree.make_login_key(state.key)
+    before = set(state.cache.iterdir()) if state.cache.exists() else set()
     began = time.monotonic()
-    image = memoryimage.build(
-        state.cache, hostkey=tree.make_hostkey(state.root / "keys/memory"), authorized_key=public
-    )
-    made = diskimage.build_all(state.cache, state.images, keys=state.root / "keys", authorized_key=public)
-    if (took := time.monotonic() - began) > 0.5:
-        say(
-            f"made the memory image and {', '.join(made)} ({took:.1f} s)"
-            if made
-            else f"made the memory image ({took:.1f} s)"
-        )
-    return image
+    hostkey = tree.make_hostkey(state.root / "keys/memory")
+    image = memoryimage.build(state.cache, hostkey=hostkey, authorized_key=public)
+    disks = diskimage.build_all(state.cache, state.images, keys=state.root / "keys", authorized_key=public)
+    made = ["memory image"] if {image.tree, image.runtime} - before else []
+    made += [recipe.name for recipe, path in zip(diskimage.RECIPES, disks, strict=True) if path not in before]
+    if made:
+        say(f"made {', '.join(made)} ({time.monotonic() - began:.1f} s)")
+    return image, {image.tree, image.runtime, *disks}
 
 
 def _fresh_state(settings: Settings, state: State, image: memoryimage.MemoryImage) -> None:
@@ -248,12 +247,11 @@ def _wait_ready(report: int, state: State) -> None:
         raise TestbedError(answer["error"], answer.get("remedy", ""))
 
 
-def _forget_old_trees(state: State, image: memoryimage.MemoryImage) -> None:
-    """Remove memory images that no testbed uses any more from this testbed's own cache."""
+def _forget(state: State, in_use: set[Path]) -> None:
+    """Remove what is not in use any more from this testbed's own cache."""
     if state.cache == state.root / "cache":
-        for path in state.cache.iterdir():
-            if path.name.startswith(("memory-", "runtime-", ".")) and path not in (image.tree, image.runtime):
-                tree.remove(path)
+        for path in set(state.cache.iterdir()) - in_use:
+            tree.remove(path)
 
 
 def command_prefix(state: State) -> list[str]:
