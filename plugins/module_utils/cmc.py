@@ -178,7 +178,9 @@ class CmcClient:
         method, arguments = self.speaker.request("status", Request((node,), "", self.domain))
         reply = self.connection.call("cmc", method.name, arguments, question=True)
         found = _detail(reply)
-        if not found or "state" not in found[0]:
+        # A service of another dialect takes the call for that of all nodes, and answers with the first of them.
+        names = {attributes.get("hrn", node.hrn).lower() for attributes in found or ()}
+        if not found or len(found) != 1 or names != {node.hrn.lower()} or "state" not in found[0]:
             raise unexpected(self.connection, "cmc", method.name, arguments, reply)
         raw = found[0]["state"]
         return PowerState(node.name, normalise_state(raw), raw)

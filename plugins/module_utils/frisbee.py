@@ -112,13 +112,13 @@ class FrisbeeClient:
     def status(self) -> Status:
         """Return all streams of the service.
 
-        Before the first stream the services B to D answer 500; that is an empty status.
+        Before the first stream the services up to OMF 5.3 answer 500; that is an empty status.
 
         :raises ServiceError: when the service does not answer or not as it should.
         """
         method, arguments = self._request("status", "")
         reply = self.connection.call("frisbee", method.name, arguments, question=True)
-        if reply.status == 500 and self.speaker.dialect.name in ("B", "C", "D"):
+        if reply.status == 500 and self.speaker.dialect.name in ("A", "B", "C", "D"):
             return Status()
         if not reply.is_error_page and reply.kind == "xml":
             if reply.root.tag == "OK":

@@ -91,7 +91,7 @@ class Services:
     def links(self) -> dict[str, str]:
         """Return the links that are there: file name and target."""
         return {
-            path.name: str(path.readlink())
+            path.name: path.readlink().name
             for path in self.folder.rglob("pxelinux.cfg/*")
             if path.is_symlink()
         }
@@ -161,7 +161,7 @@ def test_links_come_and_go(services, pxe):
     links = pxe.link(NODES, "memory")
     assert all(link.ok for link in links), [link.message for link in links]
     assert [link.node for link in links] == NODES
-    assert services.links() == {link.link: "./memory" for link in links}
+    assert services.links() == {link.link: "memory" for link in links}
     if pxe.speaker.can("clear"):
         assert all(link.ok for link in pxe.unlink(NODES[:6]))
         assert set(services.links()) == {link.link for link in links[6:]}
@@ -240,6 +240,8 @@ def test_the_wrong_dialect_makes_no_success(connection, dialect):
     wrong = "E2" if dialect in ("A", "B", "C") else "C"
     links = PxeClient(connection, wrong, "demo").link(NODES[:2], "memory")
     assert not any(link.ok for link in links)
-    results = CmcClient(connection, wrong, "demo").switch(NODES[:2], "reset")
+    client = CmcClient(connection, wrong, "demo")
+    # `on` of 5.3 and 5.4 says OK to anything; reading the state back tells.
+    results = client.verify(client.switch(NODES[:2], "reset"), "reset", 0)
     assert not any(result.ok for result in results)
     assert all(result.message for result in results)

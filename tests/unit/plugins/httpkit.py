@@ -19,6 +19,7 @@ import typing as t
 from unittest import mock
 from urllib.parse import parse_qsl, urlsplit
 
+import pytest
 import requests
 from ansible.module_utils import basic
 from ansible.module_utils.common.text.converters import to_bytes
@@ -227,13 +228,9 @@ def run_module(
     """Run the ``main`` of a module and return what it printed for Ansible."""
     output = io.StringIO()
     everything = {"_ansible_check_mode": check, "_ansible_diff": diff, **arguments}
-    with _arguments(everything), contextlib.redirect_stdout(output):
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        else:
-            raise AssertionError("the module did not exit")
+    with _arguments(everything), contextlib.redirect_stdout(output), pytest.raises(SystemExit) as end:
+        main()
     results = json.loads(output.getvalue())
-    assert bool(code) == bool(results.get("failed", False))
-    return Ended(bool(code), results)
+    failed = bool(end.value.code)
+    assert failed == bool(results.get("failed", False))
+    return Ended(failed, results)

@@ -159,8 +159,16 @@ def test_a_node_that_cannot_be_asked_keeps_no_other_from_being():
     assert found[1].state == "on"
 
 
-def test_a_status_without_a_state():
-    body = f"<NODE_STATUS><detail><node hrn='{hrn(1)}'/></detail></NODE_STATUS>"
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"<NODE_STATUS><detail><node hrn='{hrn(1)}'/></detail></NODE_STATUS>",
+        node_status(hrn(2), "POWERON"),
+        testbed_status("name='n_1_1' state='POWERON'", "name='n_2_1' state='POWERON'"),
+        testbed_status(),
+    ],
+)
+def test_a_status_that_is_not_of_the_node(body):
     with expected_calls(one("status", 1, body)):
         assert client("E2").states(TWO[:1])[0].raw is None
 
