@@ -11,10 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from orbit_testbed.frisbee import client_cli, server_cli
 
 from .stand import DEADLINE, HOME, Party, Stand, make_image, new_group, wait_until
 
@@ -89,6 +91,17 @@ def programs() -> Iterator[Programs]:
 def finish(program: Program) -> tuple[int, str, str]:
     out, err = program.communicate(timeout=DEADLINE)
     return program.returncode, out, err
+
+
+def called(
+    main: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str, str]:
+    """Call a command's function as the program does; returns status, stdout and stderr."""
+    try:
+        status = main(arguments)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else -1
+    return status, *capsys.readouterr()
 
 
 def test_a_whole_session(stand: Stand, programs: Programs) -> None:
@@ -218,8 +231,10 @@ def test_address_file_and_port_range(stand: Stand, programs: Programs) -> None:
         (["-p", "0", "-m", "239.1.2.3", "-i", "192.0.2.7", sys.executable], 255, "no address of this host"),
     ],
 )
-def test_server_refusals(programs: Programs, arguments: list[str], status: int, says: str) -> None:
-    found, out, err = finish(programs.start(*SERVER, *arguments))
+def test_server_refusals(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, says: str
+) -> None:
+    found, out, err = called(server_cli.main, arguments, capsys)
     assert (found, out) == (status, "")
     assert says in err
     assert "Traceback" not in err
@@ -229,25 +244,28 @@ def test_server_refusals(programs: Programs, arguments: list[str], status: int, 
     ("arguments", "status", "says"),
     [
         ([], 1, "-p"),
-        (["-p", "7000", "-m", "239.1.2.3"], 1, "target"),
+        (["-p", "PORT", "-m", "239.1.2.3"], 1, "target"),
         (["-p", "0", "-m", "239.1.2.3", "x"], 1, "not between"),
-        (["-p", "7000", "-m", "239.1.2.3", "-D", "131", "x"], 1, "-D needs -s"),
-        (["-p", "7000", "-m", "239.1.2.3", "-N", "-z", "x"], 1, "neither -s nor -z"),
-        (["-p", "7000", "-m", "239.1.2.3", "-i", HOME, "/missing/disk"], 1, "/missing/disk: no such file"),
-        (["-p", "7000", "-m", "239.1.2.3", "-i", HOME, "/dev/null"], 1, "neither a disk nor a file"),
-        (["-p", "7000", "-m", "239.1.2.3", "-i", HOME, "-s", "9", "DISK"], 1, "DISK"),
-        (["-p", "7000", "-m", "group", "-i", HOME, "DISK"], 255, "'group' is no IPv4 address"),
-        (["-p", "7000", "-m", "239.1.2.3", "-i", "192.0.2.7", "DISK"], 255, "no address of this host"),
-        (["-p", "7000", "-m", "239.1.2.3", "-i", HOME, "-S", "there", "DISK"], 255, "'there' is no IPv4"),
-        (["-p", "7001", "-m", "239.1.2.4", "-i", HOME, "-T", "0.2", "DISK"], 110, "no server answered"),
+        (["-p", "PORT", "-m", "239.1.2.3", "-D", "131", "x"], 1, "-D needs -s"),
+        (["-p", "PORT", "-m", "239.1.2.3", "-N", "-z", "x"], 1, "neither -s nor -z"),
+        (["-p", "PORT", "-m", "239.1.2.3", "-i", HOME, "/missing/disk"], 1, "/missing/disk: no such file"),
+        (["-p", "PORT", "-m", "239.1.2.3", "-i", HOME, "/dev/null"], 1, "neither a disk nor a file"),
+        (["-p", "PORT", "-m", "239.1.2.3", "-i", HOME, "-s", "9", "DISK"], 1, "DISK"),
+        (["-p", "PORT", "-m", "group", "-i", HOME, "DISK"], 255, "'group' is no IPv4 address"),
+        (["-p", "PORT", "-m", "239.1.2.3", "-i", "192.0.2.7", "DISK"], 255, "no address of this host"),
+        (["-p", "PORT", "-m", "239.1.2.3", "-i", HOME, "-S", "there", "DISK"], 255, "'there' is no IPv4"),
+        (["-p", "PORT", "-m", "239.1.2.4", "-i", HOME, "-T", "0.2", "DISK"], 110, "no server answered"),
     ],
 )
 def test_client_refusals(
-    stand: Stand, programs: Programs, arguments: list[str], status: int, says: str
+    stand: Stand, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, says: str
 ) -> None:
     disk = stand.disk(4096)
-    command = [str(disk) if a == "DISK" else a for a in arguments]
-    found, out, err = finish(programs.start(*CLIENT, *command))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("0.0.0.0", 0))
+        port = str(free.getsockname()[1])
+    command = [{"DISK": str(disk), "PORT": port}.get(a, a) for a in arguments]
+    found, out, err = called(client_cli.main, command, capsys)
     assert (found, out) == (status, "")
     assert says.replace("DISK", str(disk)) in err
     assert "Traceback" not in err
