@@ -178,7 +178,7 @@ class CmcClient:
         method, arguments = self.speaker.request("status", Request((node,), "", self.domain))
         reply = self.connection.call("cmc", method.name, arguments, question=True)
         found = _detail(reply)
-        # A service of another dialect takes the call for that of all nodes, and answers with the first of them.
+        # A service of another dialect may take the call for that of all nodes.
         names = {attributes.get("hrn", node.hrn).lower() for attributes in found or ()}
         if not found or len(found) != 1 or names != {node.hrn.lower()} or "state" not in found[0]:
             raise unexpected(self.connection, "cmc", method.name, arguments, reply)
