@@ -228,7 +228,7 @@ def test_images_are_made_once_and_old_ones_forgotten(new_bed: NewBed) -> None:
     number = bed.settings.number
     made = sorted(path.name for path in bed.state.cache.iterdir())
     assert len(made) == 4
-    assert "made" not in bed.up("1x1", number=number)
+    assert "made " not in bed.up("1x1", number=number)
     (bed.state.root / "keys/sender.ndz").unlink()
     (bed.state.images / "saved.ndz").write_bytes(b"mine")
     assert "made sender.ndz (" in bed.up("1x1", number=number)
