@@ -12,13 +12,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from orbit_testbed.frisbee import pace
 from orbit_testbed.frisbee.net import MAX_SEGMENTS, NetError, PortBusyError
 from orbit_testbed.frisbee.options import EXIT_FATAL, EXIT_PORT, EXIT_USAGE, Parser, seconds, whole_number
 from orbit_testbed.frisbee.server import Server, ServerConfig, ServerError, install_signals
+
+_FREE_PORT_TRIES = 8
 
 
 def ports(text: str) -> range:
@@ -97,9 +99,10 @@ def build_parser() -> Parser:
     return parser
 
 
-def _open(candidates: Iterable[int], config: ServerConfig) -> Server:
+def _open(candidates: range, config: ServerConfig) -> Server:
     busy: PortBusyError | None = None
-    for port in candidates:
+    # The kernel's choice is free on the group's address; on our own it may just be taken.
+    for port in candidates if candidates[-1] else [0] * _FREE_PORT_TRIES:
         try:
             return Server(config._replace(port=port))
         except PortBusyError as error:
