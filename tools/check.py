@@ -29,6 +29,9 @@ LOGS = ROOT / ".work" / "logs"
 #: Seconds after which a part is taken for hung. The slowest takes a tenth of this on two cores.
 LIMIT = 900
 
+#: Parts that run at a time, and processes of a part that runs by itself.
+WORKERS = min(2, os.cpu_count() or 1)
+
 SHELL_SCRIPTS = [
     ".ci/run",
     *(f"tools/{name}" for name in ("ansible-test", "build", "clean", "demo", "in-copy", "lock", "setup")),
@@ -60,6 +63,13 @@ PARTS = (
         "tests of the testbed (pytest)",
         (("pytest", "-q", "--rootdir=testbed", "-c", "testbed/pyproject.toml", "testbed/tests"),),
         tests=True,
+    ),
+    Part(
+        "molecule",
+        "tests",
+        "the demo's playbook as a molecule scenario",
+        # Its testbed has a fixed name and number: one run at a time, whatever the checkout.
+        (("flock", f"/tmp/orbit-imaging-molecule-{os.getuid()}.lock", "molecule", "test"),),
     ),
     Part("units", "tests", "unit tests of the collection", (("tools/ansible-test", "units"),), tests=True),
     Part(
@@ -122,12 +132,9 @@ PARTS = (
         "integration",
         "tests",
         "the collection against the embedded testbed",
-        (("pytest", "-q", "--durations=10", "tests/integration"),),
+        (("pytest", "-q", "-n", str(WORKERS), "--durations=10", "tests/integration"),),
         tests=True,
         alone=True,
-    ),
-    Part(
-        "molecule", "tests", "the demo's playbook as a molecule scenario", (("molecule", "test"),), alone=True
     ),
 )
 
@@ -334,7 +341,7 @@ def run_all(parts: list[Part], runner: Runner) -> list[Result]:
                 tell(result)
 
     # Daemons, so that an interrupt does not wait for them.
-    workers = [threading.Thread(target=work, daemon=True) for worker in range(min(2, os.cpu_count() or 1))]
+    workers = [threading.Thread(target=work, daemon=True) for worker in range(WORKERS)]
     for worker in workers:
         worker.start()
     for worker in workers:
