@@ -359,15 +359,15 @@ class Connection:
         self.url = check_url(url)
         self.timeout = timeout
         self.parallel = max(1, parallel)
-        verify: t.Union[bool, str] = (ca_path or True) if validate_certs else False
-        self._questions = self._session(verify, token, keep=True)
-        self._orders = self._session(verify, token, keep=False)
+        self._verify: t.Union[bool, str] = (ca_path or True) if validate_certs else False
+        self._token = token
+        self._questions = self._session(keep=True)
 
-    def _session(self, verify: t.Union[bool, str], token: t.Optional[str], keep: bool) -> requests.Session:
+    def _session(self, keep: bool) -> requests.Session:
         session = requests.Session()
         # No proxy and no .netrc of the environment: the services live on the control network.
         session.trust_env = False
-        session.verify = verify
+        session.verify = self._verify
         session.headers.update(
             {
                 "User-Agent": "orbit.imaging",
@@ -376,8 +376,8 @@ class Connection:
                 "Connection": "keep-alive" if keep else "close",
             }
         )
-        if token:
-            session.headers["Authorization"] = f"Bearer {token}"
+        if self._token:
+            session.headers["Authorization"] = f"Bearer {self._token}"
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=self.parallel, max_retries=0)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
@@ -386,7 +386,6 @@ class Connection:
     def close(self) -> None:
         """Close all connections."""
         self._questions.close()
-        self._orders.close()
 
     def __enter__(self) -> Connection:
         return self
@@ -490,7 +489,20 @@ class Connection:
     def _request(
         self, url: str, arguments: t.Mapping[str, str], question: bool, deadline: float, fail: _Failure
     ) -> Reply:
-        session = self._questions if question else self._orders
+        if question:
+            return self._send(self._questions, url, arguments, deadline, fail)
+        # Asking the server to close is not enough: those of the field keep a connection they then close.
+        with self._session(keep=False) as session:
+            return self._send(session, url, arguments, deadline, fail)
+
+    def _send(
+        self,
+        session: requests.Session,
+        url: str,
+        arguments: t.Mapping[str, str],
+        deadline: float,
+        fail: _Failure,
+    ) -> Reply:
         left = max(0.01, deadline - time.monotonic())
         query = urlencode(arguments)
         as_form = len(url) + len(query) + 1 > MAX_REQUEST_LINE

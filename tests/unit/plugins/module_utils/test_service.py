@@ -93,7 +93,7 @@ def test_questions_share_a_connection_and_orders_do_not():
         for _time in range(3):
             connection.call("cmc", "status", {}, question=True)
         assert server.connections == 1
-    # A server that honours `Connection: close`.
+    # A server that closes a connection without having said so, as those of the field do.
     with peer(sender(OK, close=True)) as server, Connection(server.url) as connection:
         for _time in range(3):
             connection.call("cmc", "reset", {})
