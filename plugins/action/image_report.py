@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import typing as t
 
@@ -32,17 +33,15 @@ class ActionModule(ActionBase):
             }
         )
         record = plain(arguments["record"])
-        display = Display()
         if self._task.check_mode:
-            for line in report.forecast(record):
-                display.display(line)
-            result.update(changed=False, record=record)
-            return result
-        concluded = records.conclude(record, arguments["last_step"])
-        concluded["at"] = time.time()
-        path = report.write(concluded)
-        for line in report.lines(concluded):
-            display.display(line, color=None if concluded["passed"] else "red")
-        display.display(f"Record of the run: {path}")
-        result.update(changed=False, record=concluded, path=path)
+            result.update(changed=False, record=record, report_lines=report.forecast(record))
+        else:
+            concluded = records.conclude(record, arguments["last_step"])
+            concluded["at"] = time.time()
+            path = report.write(concluded)
+            lines = [*report.lines(concluded), f"Record of the run: {path}"]
+            result.update(changed=False, record=concluded, path=path, report_lines=lines)
+        if not os.environ.get(report.AT_END):
+            for line in result["report_lines"]:
+                Display().display(line)
         return result

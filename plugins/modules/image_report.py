@@ -49,6 +49,11 @@ record:
   description: The concluded record; every node has an C(outcome), every group C(imaged) and C(passed).
   returned: always
   type: dict
+report_lines:
+  description: The report as text.
+  returned: always
+  type: list
+  elements: str
 path:
   description: Path of the result file.
   returned: when not in check mode

@@ -12,6 +12,9 @@ import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import outcome as outcomes
 
+# Set in the environment by the callback that shows the report at the end of everything.
+AT_END = "ORBIT_IMAGING_REPORT_AT_END"
+
 
 def lines(record: t.Mapping[str, t.Any]) -> list[str]:
     """Return the report of a concluded run, a line per group and a line per node that failed."""

@@ -49,7 +49,7 @@ def run(tmp_path, said):
     def _run(*nodes, prove=False):
         now = time.time()
         for node in nodes:
-            # Patience counts from now; whatever the machine's age, it is not older than the beginning of time.
+            # Patience counts from now; the machine itself may have any age.
             node["power"]["after"] = now
         record = {"id": uuid.uuid4().hex}
         made.append(record["id"])
