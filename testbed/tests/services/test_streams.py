@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from orbit_testbed.services import streams
 from orbit_testbed.services.process import is_running, start_time
 
 from .stand import DOMAIN, NULL_FRISBEED, Reply, World, wait_until
@@ -109,6 +110,18 @@ def test_a_busy_port_is_left_alone(make_world: MakeWorld) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", world.config.port_base))
         assert get(world, "baseline.ndz").text.endswith(f":{world.config.port_base + 1}")
+
+
+def test_a_port_taken_during_the_start_is_given_up(make_world: MakeWorld,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world()
+    probe = streams._bindable
+    answers = [True, True]
+    monkeypatch.setattr(streams, "_bindable", lambda port: answers.pop() if answers[1:] else probe(port))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("", world.config.port_base))
+        assert get(world, "baseline.ndz").text.endswith(f":{world.config.port_base + 1}")
+    assert answers == [True], "the port was not looked at"
 
 
 def test_too_many(make_world: MakeWorld) -> None:

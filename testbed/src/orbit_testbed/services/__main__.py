@@ -33,6 +33,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--domain", default="demo")
     parser.add_argument("--nodes", default="4x2", metavar="COLUMNSxROWS")
     parser.add_argument("--number", type=int, default=77, help="second octet of control IPs and groups")
+    parser.add_argument("--port-base", type=int, default=7000, help="first UDP port of streams")
     parser.add_argument("--dir", type=Path, metavar="FOLDER",
                         help="keep links, state and logs here (default: a temporary folder)")
     parser.add_argument("--images", type=Path, metavar="FOLDER",
@@ -78,7 +79,7 @@ def _config(options: argparse.Namespace, folder: Path) -> ServicesConfig:
     return ServicesConfig(
         domain=options.domain, nodes=grid(options.domain, int(columns), int(rows), options.number),
         image_dir=images, tftp_dir=links, state_file=folder / "services.json", log_dir=folder / "log",
-        frisbeed=tuple(options.frisbeed), group_base=f"239.{options.number}.0.0",
+        frisbeed=tuple(options.frisbeed), group_base=f"239.{options.number}.0.0", port_base=options.port_base,
         memory_image=memory_images[0], link_lifetime=options.link_lifetime,
         stream_timeout=options.stream_timeout, max_daemons=options.max_daemons, faithful=options.faithful,
     )

@@ -30,6 +30,8 @@ from .process import is_running, start_time, terminate, wait_gone
 _STRIDE = 4099
 #: How many ports above the base are tried.
 _PORTS = 500
+#: How many ports a stream tries when other programs take them under its hands.
+_TRIES = 8
 #: How many ended streams are remembered.
 _REMEMBERED = 64
 #: Prolongation of a stream that still sends when its time is over, in seconds.
@@ -215,14 +217,21 @@ class StreamTable:
         if len(self.running()) + len(self._starting) > self._config.max_daemons:
             raise TooManyStreams("Max. number of daemons reached. Shutdown others and try again")
         group = self._next_group()
-        port = self._free_port()
-        if not self._config.faithful:
-            self._reserved.add(port)
-        try:
-            return await self._launch(image, path, group, port)
-        finally:
-            # The caller puts the stream into the table before anything else runs.
-            self._reserved.discard(port)
+        for _ in range(_TRIES):
+            port = self._free_port()
+            if not self._config.faithful:
+                self._reserved.add(port)
+            try:
+                return await self._launch(image, path, group, port)
+            except StreamError:
+                # Somebody else may have taken the port since it was looked at; then the next one will do.
+                if self._config.faithful or _bindable(port):
+                    raise
+                log.info("port %d was taken by another program", port)
+            finally:
+                # The caller puts the stream into the table before anything else runs.
+                self._reserved.discard(port)
+        raise StreamError(f"{_TRIES} ports from {self._config.port_base} on were taken during the start")
 
     async def _launch(self, image: str, path: Path, group: str, port: int) -> Stream:
         config = self._config
