@@ -13,10 +13,11 @@ version_added: 0.1.0
 author:
   - The orbit.imaging authors (@orbit-imaging)
 description:
-  - Without this callback the table of M(orbit.imaging.image_report) appears where its task runs, above Ansible's
-    own recap. With it, the table is the last thing that is shown.
+  - Without this callback the table of M(orbit.imaging.image_report) appears where its task runs, above
+    Ansible's own recap. With it, the table is the last thing that is shown.
 requirements:
-  - Enable it with C(callbacks_enabled = orbit.imaging.report) in the section C([defaults]) of C(ansible.cfg).
+  - Enable it with C(callbacks_enabled = orbit.imaging.report) in the section C([defaults]) of
+    C(ansible.cfg).
 """
 
 import os

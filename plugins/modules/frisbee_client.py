@@ -13,15 +13,16 @@ version_added: 0.1.0
 author:
   - The orbit.imaging authors
 description:
-  - Waits for every node of the run, over raw SSH. Checks that it is a memory image that has booted since the reset,
-    that the disk is what the plan says, and that the node does not run from it.
-  - Starts the frisbee client so that it outlives the connection, follows it, and judges it by its own exit status
-    and its line of bytes written.
-  - Nodes of one image that become ready within a few seconds of each other start together and share one pass of the stream.
-  - All nodes are looked after by one task with one voice. A node that does not answer is a failed node with a named
-    cause, never an unreachable host.
-  - Authenticates by key; the login is C(ansible_user), by default C(root). C(ansible_ssh_common_args) and the other
-    variables of the ssh connection for host, port and key are honoured.
+  - Waits for every node of the run, over raw SSH. Checks that it is a memory image that has booted since
+    the reset, that the disk is what the plan says, and that the node does not run from it.
+  - Starts the frisbee client so that it outlives the connection, follows it, and judges it by its own
+    exit status and its line of bytes written.
+  - Nodes of one image that become ready within a few seconds of each other start together and share one
+    pass of the stream.
+  - All nodes are looked after by one task with one voice. A node that does not answer is a failed node
+    with a named cause, never an unreachable host.
+  - Authenticates by key; the login is C(ansible_user), by default C(root). C(ansible_ssh_common_args) and
+    the other variables of the ssh connection for host, port and key are honoured.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:

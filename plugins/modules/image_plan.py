@@ -14,9 +14,10 @@ author:
   - The orbit.imaging authors
 description:
   - Chooses the nodes of a run, gives each its image, and checks everything that the inventory says of them.
-  - All mistakes are reported at once, each with host, place and remedy, before any service or node is asked.
-  - The chosen nodes are those of O(nodes), or all O(hosts) when O(limited), or else those to which the inventory
-    gives an image or that stand in a C(*.nodes) file.
+  - All mistakes are reported at once, each with host, place and remedy, before any service or node is
+    asked.
+  - The chosen nodes are those of O(nodes), or all O(hosts) when O(limited), or else those to which the
+    inventory gives an image or that stand in a C(*.nodes) file.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:
@@ -64,8 +65,8 @@ EXAMPLES = r"""
 RETURN = r"""
 record:
   description:
-    - The run before its first step, with C(id), C(dir), C(nodes) (one record for each node, by host name) and
-      C(groups) (label, image and nodes of each image group).
+    - The run before its first step, with C(id), C(dir), C(nodes) (one record for each node, by host name)
+      and C(groups) (label, image and nodes of each image group).
   returned: success
   type: dict
 """

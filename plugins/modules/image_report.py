@@ -13,8 +13,8 @@ version_added: 0.1.0
 author:
   - The orbit.imaging authors
 description:
-  - Gives every node its final outcome, prints a table with a line per image group and a line per failed node, and
-    writes the record of the run to C(result.json) in the folder of the run.
+  - Gives every node its final outcome, prints a table with a line per image group and a line per failed
+    node, and writes the record of the run to C(result.json) in the folder of the run.
   - In check mode it prints what a run would do.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes

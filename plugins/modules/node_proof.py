@@ -13,8 +13,8 @@ version_added: 0.1.0
 author:
   - The orbit.imaging authors
 description:
-  - Waits, over raw SSH, until each node answers with a system that has booted since the last reset and that is no
-    memory image, and reads the name this system gives itself.
+  - Waits, over raw SSH, until each node answers with a system that has booted since the last reset and
+    that is no memory image, and reads the name this system gives itself.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:
@@ -41,7 +41,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reports:
-  description: What was seen of each node, by host name. Either C(cause) and C(evidence), or C(identity) and C(up_at).
+  description:
+    - What was seen of each node, by host name. Either C(cause) and C(evidence), or C(identity) and
+      C(up_at).
   returned: always
   type: dict
 failed_nodes:

@@ -39,8 +39,8 @@ def fail(node: dict[str, t.Any], cause: str, evidence: str) -> None:
 def mistakes(answers: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
     """Return, in words, why the services could not do what is planned.
 
-    ``answers`` are results of the modules that were only asked. An image of which the service said neither yes
-    nor no is a mistake too: the run begins with nothing that is not known.
+    ``answers`` are results of the modules that were only asked. An image of which the service said neither
+    yes nor no is a mistake too: the run begins with nothing that is not known.
     """
     found: list[str] = []
     for answer in answers:
