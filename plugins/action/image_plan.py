@@ -36,10 +36,10 @@ class ActionModule(ActionBase):
                 "nodes": {"type": "str"},
                 "limited": {"type": "bool", "default": False},
                 "need_image": {"type": "bool", "default": True},
-                "run_dir": {"type": "path", "default": settings.options()["orbit_run_dir"]["default"]},
+                "run_dir": {"type": "path", "default": settings.specification()["orbit_run_dir"]["default"]},
             }
         )
-        names = (*settings.options(), *_WANTED)
+        names = (*settings.specification(), *_WANTED)
         hosts = []
         for name in arguments["hosts"]:
             host_vars = variables["hostvars"][name]

@@ -11,7 +11,7 @@ module: frisbee_client
 short_description: Write the images to the disks of all nodes of a run
 version_added: 0.1.0
 author:
-  - The orbit.imaging authors
+  - The orbit.imaging authors (@orbit-imaging)
 description:
   - Waits for every node of the run, over raw SSH. Checks that it is a memory image that has booted since
     the reset, that the disk is what the plan says, and that the node does not run from it.

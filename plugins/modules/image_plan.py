@@ -11,7 +11,7 @@ module: image_plan
 short_description: Plan an imaging run and refuse bad input
 version_added: 0.1.0
 author:
-  - The orbit.imaging authors
+  - The orbit.imaging authors (@orbit-imaging)
 description:
   - Chooses the nodes of a run, gives each its image, and checks everything that the inventory says of them.
   - All mistakes are reported at once, each with host, place and remedy, before any service or node is

@@ -11,7 +11,7 @@ module: image_report
 short_description: Conclude a run and say what became of every node
 version_added: 0.1.0
 author:
-  - The orbit.imaging authors
+  - The orbit.imaging authors (@orbit-imaging)
 description:
   - Gives every node its final outcome, prints a table with a line per image group and a line per failed
     node, and writes the record of the run to C(result.json) in the folder of the run.

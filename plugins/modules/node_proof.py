@@ -11,7 +11,7 @@ module: node_proof
 short_description: See every node of a run come up from its new disk
 version_added: 0.1.0
 author:
-  - The orbit.imaging authors
+  - The orbit.imaging authors (@orbit-imaging)
 description:
   - Waits, over raw SSH, until each node answers with a system that has booted since the last reset and
     that is no memory image, and reads the name this system gives itself.

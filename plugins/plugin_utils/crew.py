@@ -24,6 +24,8 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.voice import Voice
 Node = t.Mapping[str, t.Any]
 Report = dict[str, t.Any]
 
+# Where a line of the program on the node begins.
+_SPEAKS = "@orbit "
 _PROGRESS = re.compile(r"Progress: (\d+)%")
 # Not anchored: the client's messages may run into each other.
 _WROTE = re.compile(r"Wrote (\d+) bytes \((\d+) actual\)")
@@ -364,12 +366,21 @@ def _files(node: Node) -> list[str]:
     return list(dict.fromkeys([*setting["orbit_memory_markers"], *setting["orbit_identity_files"]]))
 
 
+def _split(text: str) -> tuple[str, str]:
+    """Return the first word of a text and what follows it."""
+    word, _blank, rest = text.partition(" ")
+    return word, rest
+
+
+def _said(line: str) -> tuple[str, str]:
+    """Return word and rest of what the program on the node says; no word for output of the client."""
+    return _split(line[len(_SPEAKS) :]) if line.startswith(_SPEAKS) else ("", line)
+
+
 async def _read_facts(session: ssh.Session) -> Facts | None:
     facts = Facts()
     while (line := await session.line()) is not None:
-        if not line.startswith("@orbit "):
-            continue
-        word, _, rest = line[len("@orbit ") :].partition(" ")
+        word, rest = _said(line)
         if word == "ready":
             return facts
         if word == "boot":
@@ -377,7 +388,7 @@ async def _read_facts(session: ssh.Session) -> Facts | None:
         elif word == "age":
             facts.age = float(rest)
         elif word == "file":
-            path, _, text = rest.partition(" ")
+            path, text = _split(rest)
             facts.files[path] = text
         elif word == "disk":
             facts.disk = rest
@@ -413,8 +424,8 @@ class _Following:
                 line = ""
             if line is None:
                 return False
-            if line.startswith("@orbit "):
-                word, _, rest = line[len("@orbit ") :].partition(" ")
+            word, rest = _said(line)
+            if word:
                 if word == "pulse":
                     self._pulse(int(rest))
                 elif word == "exit":

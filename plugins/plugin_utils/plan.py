@@ -130,8 +130,9 @@ def _choose_by_set(hosts: t.Sequence[Host], nodes: str) -> list[Host]:
         raise PlanError("no nodes chosen: the node set given with -e nodes is empty.")
     found: dict[nodeutil.Member, list[Host]] = {}
     for host in hosts:
-        for member in {_place(host), host.name, host.variables.get("orbit_hrn")} - {None}:
-            found.setdefault(member, []).append(host)
+        for member in {_place(host), host.name, host.variables.get("orbit_hrn")}:
+            if member is not None:
+                found.setdefault(member, []).append(host)
     missing = [_show(member) for member in wanted if member not in found]
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")

@@ -22,10 +22,11 @@ class SettingsError(Exception):
 
 
 @functools.lru_cache(maxsize=1)
-def options() -> dict[str, dict[str, t.Any]]:
+def specification() -> dict[str, dict[str, t.Any]]:
     """Return the options of the role ``image`` as its argument specification has them."""
     with open(_SPECIFICATION, encoding="utf-8") as stream:
-        return yaml.safe_load(stream)["argument_specs"]["main"]["options"]
+        options: dict[str, dict[str, t.Any]] = yaml.safe_load(stream)["argument_specs"]["main"]["options"]
+    return options
 
 
 @functools.lru_cache(maxsize=1)
@@ -33,7 +34,7 @@ def _validator() -> ArgumentSpecValidator:
     # Only what a validator needs: the specification also holds documentation.
     keys = ("type", "elements", "choices", "default")
     return ArgumentSpecValidator(
-        {name: {k: spec[k] for k in keys if k in spec} for name, spec in options().items()}
+        {name: {k: spec[k] for k in keys if k in spec} for name, spec in specification().items()}
     )
 
 
@@ -42,7 +43,7 @@ def settle(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 
     Raises :class:`SettingsError` with one sentence for each variable that is wrong.
     """
-    given = {name: values[name] for name in options() if values.get(name) is not None}
+    given = {name: values[name] for name in specification() if values.get(name) is not None}
     result = _validator().validate(given)
     if result.error_messages:
         raise SettingsError("; ".join(result.error_messages))

@@ -102,8 +102,7 @@ class Session:
 
     async def send(self, *lines: str) -> None:
         """Write lines; a session that is gone is noticed by :meth:`lines`, not here."""
-        stdin = self._running().stdin
-        assert stdin is not None
+        stdin = t.cast(asyncio.StreamWriter, self._running().stdin)
         for line in lines:
             if "\n" in line:
                 raise ValueError(f"a line must not hold a line break: {line!r}")
@@ -115,8 +114,7 @@ class Session:
 
     async def line(self) -> str | None:
         """Return the next line of output without its end, or ``None`` when the session is over."""
-        stdout = self._running().stdout
-        assert stdout is not None
+        stdout = t.cast(asyncio.StreamReader, self._running().stdout)
         try:
             raw = await stdout.readline()
         except ValueError:  # a line beyond the limit: nothing we asked for looks like that
@@ -126,6 +124,6 @@ class Session:
     async def end(self) -> tuple[int, str]:
         """Wait for the end; return the exit status of ssh (255: the connection) and its last words."""
         process = self._running()
-        assert process.stderr is not None
-        words = (await process.stderr.read()).decode("utf-8", "replace").strip()
+        stderr = t.cast(asyncio.StreamReader, process.stderr)
+        words = (await stderr.read()).decode("utf-8", "replace").strip()
         return await process.wait(), words.splitlines()[-1] if words else ""
