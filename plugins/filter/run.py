@@ -31,9 +31,9 @@ def judge(record: t.Any, step: str, result: t.Any) -> dict[str, t.Any]:
     return records.judge_nodes(run, step, said["results"], time.time())
 
 
-def mistakes(*answers: t.Any) -> list[str]:
+def mistakes(images: t.Any, power: t.Any, links: t.Any) -> list[str]:
     """Return why the services cannot do what is planned, from what the questions of the plan registered."""
-    return records.mistakes(result for answer in answers for result in plain(answer)["results"])
+    return records.mistakes(*(plain(asked)["results"] for asked in (images, power, links)))
 
 
 class FilterModule:

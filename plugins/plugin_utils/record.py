@@ -36,24 +36,42 @@ def fail(node: dict[str, t.Any], cause: str, evidence: str) -> None:
         node["evidence"] = evidence
 
 
-def mistakes(answers: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
+def mistakes(
+    images: t.Iterable[t.Mapping[str, t.Any]],
+    power: t.Iterable[t.Mapping[str, t.Any]],
+    links: t.Iterable[t.Mapping[str, t.Any]],
+) -> list[str]:
     """Return, in words, why the services could not do what is planned.
 
-    ``answers`` are results of the modules that were only asked. An image of which the service said neither
-    yes nor no is a mistake too: the run begins with nothing that is not known.
+    The arguments are results of the modules that were asked about the images, the power and the links. Only
+    what they say yes to is no mistake: a task whose failure was put off still looks like a success here.
     """
     found: list[str] = []
-    for answer in answers:
-        if answer.get("failed"):
-            found.append(str(answer.get("msg") or "a service gave no answer"))
-            continue
-        for image in answer.get("images") or []:
-            if not image.get("exists"):
-                item = answer["item"]
-                reason = image.get("msg") or "the service does not know it"
-                place = f"frisbee at {item['url']}, domain {item['domain']}"
-                found.append(f"image {image['image']!r}: {reason} ({place})")
+    for answer in images:
+        said = {entry.get("image"): entry for entry in answer.get("images") or []}
+        for image in answer["item"]["images"]:
+            entry = said.get(image, {})
+            if entry.get("exists") is not True:
+                reason = entry.get("msg") or answer.get("msg") or "the service does not know it"
+                place = f"frisbee at {answer['item']['url']}, domain {answer['item']['domain']}"
+                found.append(f"image {image!r}: {reason} ({place})")
+    for answer in power:
+        known = {entry.get("name") for entry in answer.get("nodes") or [] if entry.get("raw") is not None}
+        found += _unanswered(answer, known, "cmc")
+    for answer in links:
+        known = {entry.get("name") for entry in answer.get("nodes") or [] if entry.get("ok") is True}
+        found += _unanswered(answer, known, "pxe")
     return list(dict.fromkeys(found))
+
+
+def _unanswered(answer: t.Mapping[str, t.Any], known: t.Container[str], service: str) -> list[str]:
+    missing = [node["name"] for node in answer["item"]["nodes"] if node["name"] not in known]
+    if not missing:
+        return []
+    # The module's own message names the nodes and the reasons.
+    return [
+        str(answer.get("msg") or f"{service} at {answer['item']['url']}: no answer for {', '.join(missing)}")
+    ]
 
 
 def judge_nodes(

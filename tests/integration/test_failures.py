@@ -56,7 +56,7 @@ def test_all_nodes_dead_is_a_failed_run_with_everything_cleaned_up(quick):
         order(f"node{x}-1", "never-boot")
     played = play("-i", inventory, IMAGE, "--limit", "senders")
     assert played.status == 2, played.output
-    assert set(played.outcomes.values()) == {"no_boot"}
+    assert set(played.outcomes.values()) == {"no_boot"}, played.output
     never_unreachable(played)
     assert [counts["failed"] for counts in played.recap.values()] == [1, 1, 1]
     assert "0 of 3 nodes imaged" in played.output

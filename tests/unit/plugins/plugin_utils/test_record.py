@@ -121,17 +121,33 @@ def test_the_report_names_groups_and_failures(tmp_path):
     assert os.listdir(concluded["dir"]) == ["result.json"]
 
 
-def test_mistakes_are_what_failed_and_what_does_not_exist():
-    item = {"url": "http://f", "domain": "d"}
-    answers = [
-        {"item": item, "images": [{"image": "a", "exists": True}]},
-        {"item": item, "images": [{"image": "b", "exists": False, "msg": "gone"}]},
-        {"item": item, "images": [{"image": "c", "exists": None}]},
-        {"item": item, "failed": True, "msg": "no service", "images": [{"image": "d", "exists": None}]},
-        {"item": item, "nodes": [{"name": "n", "state": "on"}]},
+def test_mistakes_are_all_that_no_service_says_yes_to():
+    item = {
+        "url": "http://s",
+        "domain": "d",
+        "images": ["a", "b", "c"],
+        "nodes": [{"name": "n"}, {"name": "m"}],
+    }
+    images = [
+        {
+            "item": item,
+            "images": [{"image": "a", "exists": True}, {"image": "b", "exists": False, "msg": "gone"}],
+        }
     ]
-    assert records.mistakes(answers) == [
-        "image 'b': gone (frisbee at http://f, domain d)",
-        "image 'c': the service does not know it (frisbee at http://f, domain d)",
-        "no service",
+    # A module that failed while its failure was put off: no answers, only words.
+    power = [{"item": item, "failed": False, "msg": "no service at http://s"}]
+    links = [{"item": item, "nodes": [{"name": "n", "ok": True}]}]
+    assert records.mistakes(images, power, links) == [
+        "image 'b': gone (frisbee at http://s, domain d)",
+        "image 'c': the service does not know it (frisbee at http://s, domain d)",
+        "no service at http://s",
+        "pxe at http://s: no answer for m",
     ]
+
+
+def test_a_service_that_says_yes_to_all_leaves_no_mistake():
+    item = {"url": "http://s", "domain": "d", "images": ["a"], "nodes": [{"name": "n"}]}
+    images = [{"item": item, "images": [{"image": "a", "exists": True}]}]
+    power = [{"item": item, "nodes": [{"name": "n", "state": "unknown", "raw": "UNKNOWN"}]}]
+    links = [{"item": item, "nodes": [{"name": "n", "ok": True}]}]
+    assert records.mistakes(images, power, links) == []
