@@ -121,7 +121,7 @@ def test_a_disk_goes_through_an_image(tmp_path: Path, disk: Path, call: Call) ->
     assert (status, out) == (0, "")
     assert err == "." * chunks + f"\nWrote {DISK_SECTORS * SECTOR} bytes ({5112 * SECTOR} actual)\n"
     assert other.read_bytes() == stored_part(disk.read_bytes(), bytes(DISK_SECTORS * SECTOR))
-    assert rest(tmp_path) == {"disk", "other", "x.ndz"}
+    assert rest(tmp_path) == {"disk", "other", "x.ndz", "x.ndz.manifest"}
 
 
 def test_pipes_give_the_same_as_files(disk: Path, image: Path) -> None:

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from orbit_testbed.ndz import relocate
 from orbit_testbed.ndz.codec import Inflater
@@ -29,6 +30,7 @@ from orbit_testbed.ndz.format import (
     NdzError,
     Relocation,
 )
+from orbit_testbed.ndz.readback import Reader
 
 FILE_VARIABLE = "ORBIT_TESTBED_DISK"
 """Environment variable that, set to 1, lets an existing regular file stand for a disk."""
@@ -39,6 +41,13 @@ _FILL_PIECE = 1 << 20
 # written. Larger ones (long runs of zeros) are written in pieces of the second size.
 _WHOLE_LIMIT = 16 << 20
 _PIECE_SECTORS = (4 << 20) // SECTOR
+
+
+class Digest(Protocol):
+    """What hashlib makes."""
+
+    def update(self, data: Buffer, /) -> None:
+        """Take in more data."""
 
 
 class Target:
@@ -186,12 +195,13 @@ class Target:
             error.name, error.chunk = self.name, index.number
             raise
 
-    def write_chunk(self, chunk: Buffer, index: ChunkIndex) -> None:
+    def write_chunk(self, chunk: Buffer, index: ChunkIndex, digest: Digest | None = None) -> None:
         """Inflate a chunk, relocate and write its regions, and fill its free ranges if asked to.
 
-        ``index`` is what :func:`~orbit_testbed.ndz.format.parse_index` gave for ``chunk``. Nothing is
-        written when the index does not fit the target, nor (unless the chunk inflates to more than
-        16 MiB) when its data is damaged. Raises :class:`NdzError`.
+        ``index`` is what :func:`~orbit_testbed.ndz.format.parse_index` gave for ``chunk``; ``digest`` takes
+        in what goes to the regions, in order. Nothing is written when the index does not fit the target,
+        nor (unless the chunk inflates to more than 16 MiB) when its data is damaged. Raises
+        :class:`NdzError`.
         """
         self.check(index)
         for relocation in index.relocations:
@@ -199,8 +209,20 @@ class Target:
                 self._say(f"{self.name}: relocations of unknown type {relocation.type} are ignored")
         written = 0
         for sector, piece in contents(chunk, index, name=self.name, base=self._base, size=self._sectors):
+            if digest is not None:
+                digest.update(piece)
             self._write(piece, sector)
             written += len(piece)
+        self._finish_chunk(index, written)
+
+    def keep_chunk(self, index: ChunkIndex) -> None:
+        """Leave a chunk's regions, which are right already, and fill its free ranges if asked to.
+
+        Of ``index`` the ranges are used, not the data. Raises :class:`NdzError`.
+        """
+        self._finish_chunk(index, 0)
+
+    def _finish_chunk(self, index: ChunkIndex, written: int) -> None:
         if self._fill is not None:
             for start, count in index.free():
                 written += self._fill_range(start, min(start + count, self._sectors))
@@ -217,17 +239,26 @@ class Target:
             self.bytes_written += len(data)
             self.bytes_covered += len(data)
 
+    def reader(self) -> Reader:
+        """Return a reader of what is on the target. Raises :class:`NdzError`."""
+        return Reader(self._fd, self.name, self._base, self._sectors)
+
+    def sync(self) -> None:
+        """Return when everything written has reached the disk. Raises :class:`NdzError`."""
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise NdzError(f"cannot flush: {_reason(error)}", name=self.name) from None
+
     def close(self, sync: bool = True) -> None:
         """Close the target, by default after everything has reached the disk. Raises :class:`NdzError`."""
         if self._fd < 0:
             return
-        fd, self._fd = self._fd, -1
         try:
             if sync:
-                os.fsync(fd)
-        except OSError as error:
-            raise NdzError(f"cannot flush: {_reason(error)}", name=self.name) from None
+                self.sync()
         finally:
+            fd, self._fd = self._fd, -1
             os.close(fd)
 
     def _write(self, data: Buffer, sector: int) -> None:

@@ -16,7 +16,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from orbit_testbed.ndz import codec
 from orbit_testbed.ndz.format import (
@@ -67,6 +67,16 @@ class Written(NamedTuple):
     data_bytes: int
 
 
+class Record(Protocol):
+    """Is told of everything written: what :class:`orbit_testbed.ndz.manifest.Recorder` does."""
+
+    def data(self, data: bytes, /) -> None:
+        """Take in data of the chunk being made, in order, before compression."""
+
+    def chunk(self, chunk: bytes, /) -> None:
+        """Take in the finished chunk."""
+
+
 class _Piece(NamedTuple):
     start: int
     data: bytes
@@ -77,9 +87,12 @@ class _Piece(NamedTuple):
 class _Packer:
     """Packs pieces into chunks; hands each finished chunk to ``emit``."""
 
-    def __init__(self, options: Options, emit: Callable[[bytes], None], reserve: int) -> None:
+    def __init__(
+        self, options: Options, emit: Callable[[bytes], None], reserve: int, record: Record | None
+    ) -> None:
         self._options = options
         self._emit = emit
+        self._record = record
         self._region_limit = REGION_LIMIT[options.version] - reserve
         self.number = 0
         self._first = 0
@@ -138,6 +151,8 @@ class _Packer:
         self._packed.append(packed)
         self._room -= len(packed)
         self._adler = zlib.adler32(data, self._adler)
+        if self._record is not None:
+            self._record.data(data)
         self._size += len(data)
         self._tail = _window(self._tail, data)
         count = len(data) // SECTOR
@@ -162,6 +177,8 @@ class _Packer:
             uuid=options.uuid,
             checksum=options.checksum,
         )
+        if self._record is not None:
+            self._record.chunk(chunk)
         self._emit(chunk)
         self.number += 1
         self._first = after
@@ -186,11 +203,12 @@ def write_image(
     options: Options = Options(),  # noqa: B008 - immutable
     *,
     progress: Callable[[int], None] | None = None,
+    record: Record | None = None,
 ) -> Written:
     """Write an image of what ``plan`` holds; each chunk of 1 MiB is handed to ``emit`` in order.
 
-    ``progress`` is called with the number of bytes of data packed so far. Raises :class:`NdzError` for
-    options that exclude each other and for read errors.
+    ``progress`` is called with the number of bytes of data packed so far; ``record`` is told of all data
+    and chunks. Raises :class:`NdzError` for options that exclude each other and for read errors.
     """
     if options.version not in WRITABLE:
         raise NdzError(f"version {options.version} cannot be written", remedy="use 2, 3 or 4")
@@ -200,7 +218,7 @@ def write_image(
         raise NdzError(f"a UUID or checksum has no place in version {options.version}", remedy="use 4")
     source = plan.source
     short = source.tail if plan.data[-1][1] == source.sectors else 0
-    packer = _Packer(options, emit, 2 if short else 0)
+    packer = _Packer(options, emit, 2 if short else 0, record)
     done = 0
     for piece in _deflated(source, plan.data, options):
         packer.add(piece)

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 
-from orbit_testbed.ndz import command
+from orbit_testbed.ndz import command, manifest
 from orbit_testbed.ndz.format import CHUNK_SIZE, NdzError
 from orbit_testbed.ndz.plan import MIN_FREE, Plan, plan_disk, plan_filesystem, plan_partition, plan_raw
 from orbit_testbed.ndz.ranges import total
@@ -93,6 +94,18 @@ def _parser() -> command.Parser:
         dest="threads",
         help="threads that compress (default: one per CPU); the image does not depend on it",
     )
+    parser.add_argument(
+        "--no-manifest",
+        action="store_false",
+        dest="manifest",
+        help=f"write no OUTPUT{manifest.SUFFIX}, the digests by which the image is checked",
+    )
+    parser.add_argument(
+        "--manifest",
+        action="store_true",
+        dest="manifest_only",
+        help="the input is an image: check it and write its manifest (default: next to it)",
+    )
     parser.add_argument("-i", action="store_true", dest="info", help="say what would be stored and stop")
     parser.add_argument("-o", action="store_true", dest="dots", help="print a dot for each chunk")
     parser.add_argument("-d", action="store_true", dest="debug", help="say what was found and is stored")
@@ -147,18 +160,64 @@ def _work(args: argparse.Namespace) -> int:
             return 0
         if os.path.exists(args.output) and os.path.samefile(args.input, args.output):
             raise NdzError("is the input", name=args.output, remedy="name another output")
-        with command.NewFile(args.output) as file:
-            _write(plan, file.fd, options, args)
+        _write_files(plan, options, args)
     return 0
 
 
-def _write(plan: Plan, fd: int, options: Options, args: argparse.Namespace) -> None:
+def _write_files(plan: Plan, options: Options, args: argparse.Namespace) -> None:
+    """Write the image and, unless it goes to a device or pipe, its manifest: both or neither."""
+    wanted = _wants_manifest(args)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(command.NewFile(args.output))
+        if not wanted:
+            _write(plan, file.fd, options, args)
+            return
+        sidecar = _sidecar(args.output)
+        # The image gets its name first. Should the machine die before the manifest has its own, an older one
+        # may be there: it does not fit the image and is refused.
+        ending = stack.pop_all()
+        stack.push(sidecar)
+        stack.push(ending)
+        recorder = manifest.Recorder()
+        stack.callback(recorder.close)
+        _write(plan, file.fd, options, args, recorder)
+        made = recorder.finish(os.fstat(file.fd).st_mtime_ns)
+        command.write_all(sidecar.fd, made.encode())
+
+
+def _wants_manifest(args: argparse.Namespace) -> bool:
+    return bool(args.manifest) and (os.path.isfile(args.output) or not os.path.exists(args.output))
+
+
+def _sidecar(image: str) -> command.NewFile:
+    file = command.NewFile(os.fspath(manifest.path_of(image)))
+    if file.in_place:
+        os.close(file.fd)
+        raise NdzError("is no regular file", name=file.name, remedy="remove it, or give --no-manifest")
+    return file
+
+
+def _write_manifest(args: argparse.Namespace) -> int:
+    made = manifest.of_image(args.input)
+    text = made.encode()
+    if args.output == "-":
+        command.write_all(sys.stdout.fileno(), text)
+    else:
+        with _sidecar(args.input) if args.output is None else command.NewFile(args.output) as file:
+            command.write_all(file.fd, text)
+    command.say(PROGRAM, f"{args.input}: {len(made.entries)} chunks are sound, SHA-256 {made.digest.hex()}")
+    return 0
+
+
+def _write(
+    plan: Plan, fd: int, options: Options, args: argparse.Namespace, record: manifest.Recorder | None = None
+) -> None:
     def emit(chunk: bytes) -> None:
         command.write_all(fd, chunk)
         if args.dots:
             print(".", end="", file=sys.stderr, flush=True)
 
-    written = write_image(plan, emit, options)
+    written = write_image(plan, emit, options, record=record)
     if args.dots:
         print(file=sys.stderr)
     command.say(
@@ -172,6 +231,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run imagezip; returns 0, or 1 after one line on the standard error."""
     parser = _parser()
     args = parser.parse_args(argv)
+    if args.manifest_only:
+        if args.output is not None and os.path.realpath(args.output) == os.path.realpath(args.input):
+            parser.error("the manifest would replace the image")
+        return command.run(PROGRAM, lambda: _write_manifest(args))
     if args.output is None and not args.info:
         parser.error("say where to write the image, or give -i")
     if (args.raw or args.filesystem) and (args.ignore or args.raw_partitions):
