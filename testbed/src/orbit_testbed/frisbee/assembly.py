@@ -106,6 +106,11 @@ class Assembly:
             # The short last chunk of the file: no remains of another chunk behind its end.
             memory[length:] = bytes(CHUNK_SIZE - length)
 
+    def skip(self, chunk: int) -> None:
+        """Count an untouched chunk as complete: it is where it belongs already."""
+        self._state[chunk] = _COMPLETE
+        self.complete += 1
+
     def collect(self, chunk: int) -> memoryview:
         """Return the bytes of a complete chunk, always 1 MiB; give them back with :meth:`release`."""
         return self._memory.pop(chunk)

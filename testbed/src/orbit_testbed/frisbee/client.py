@@ -12,6 +12,8 @@ Threads and what they own:
   waits for the disk. They hand the buffer back through a second queue and an ``eventfd``. The queues need no
   bound of their own: there are only so many buffers (64 MiB by default), and without a free one the
   protocol thread neither asks for nor keeps new chunks.
+* With a manifest or read-back, :mod:`.integrity` checks each chunk in the writers and reads the disk, by
+  threads of its own, before joining and after the end.
 
 Before the disk is written the first time, a whole chunk has come from one server and is a valid chunk of an
 image that fits the disk. After that, each chunk must fit the ones before (version, identity, range of
@@ -35,6 +37,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
 from orbit_testbed.frisbee import wire
 from orbit_testbed.frisbee.asking import AGAIN_SECONDS, MAX_IN_PROGRESS, READ_AHEAD, Asker
 from orbit_testbed.frisbee.assembly import Assembly
+from orbit_testbed.frisbee.integrity import Checks
 from orbit_testbed.frisbee.net import Endpoint, NetError, Receiver, parse_address
 from orbit_testbed.frisbee.options import EXIT_FATAL, EXIT_SILENCE, EXIT_USAGE
 from orbit_testbed.ndz.format import Tiling, parse_index
@@ -42,6 +45,8 @@ from orbit_testbed.ndz.unpack import Target
 
 if TYPE_CHECKING:
     import socket
+
+    from orbit_testbed.ndz.manifest import Manifest
 
 JOIN_SECONDS: Final = 0.5
 SILENCE_SECONDS: Final = 30.0
@@ -65,7 +70,9 @@ class ClientConfig(NamedTuple):
 
     ``server`` pins the server's address. ``plain`` stores the file as it is instead of unpacking it.
     ``partition`` writes into that partition of the target, whose type byte becomes ``partition_type``
-    in the end. ``buffers`` are of 1 MiB, ``socket_buffer`` is in bytes.
+    in the end. ``buffers`` are of 1 MiB, ``socket_buffer`` is in bytes. Every chunk is checked against the
+    ``manifest``; ``resume``, which needs it, keeps chunks that are on the target already, ``verify`` reads
+    back what was written.
     """
 
     target: str
@@ -90,13 +97,19 @@ class ClientConfig(NamedTuple):
     keepalive: float = 0.0
     quiet: bool = False
     debug: int = 0
+    manifest: Manifest | None = None
+    resume: bool = False
+    verify: bool = False
 
 
 class _Writers:
     """Threads that check, inflate and write complete chunks."""
 
-    def __init__(self, target: Target, count: int, chunks: int, plain_size: int | None) -> None:
+    def __init__(
+        self, target: Target, count: int, chunks: int, plain_size: int | None, checks: Checks
+    ) -> None:
         self._target = target
+        self._checks = checks
         self._chunks = chunks
         self._plain_size = plain_size
         self._tiling = Tiling()
@@ -127,14 +140,19 @@ class _Writers:
             os.eventfd_write(self.wake, 1)
 
     def _write(self, number: int, chunk: memoryview) -> None:
+        self._checks.arrived(number, chunk)
         if self._plain_size is not None:
             offset = number * wire.CHUNK_SIZE
-            self._target.write_plain(chunk[: min(wire.CHUNK_SIZE, self._plain_size - offset)], offset)
+            data = chunk[: min(wire.CHUNK_SIZE, self._plain_size - offset)]
+            self._target.write_plain(data, offset)
+            self._checks.wrote_plain(number, offset, data)
             return
         index = parse_index(chunk, number, chunks=self._chunks)
         with self._lock:
             self._tiling.add(index)
-        self._target.write_chunk(chunk, index)
+        hasher = self._checks.hasher(number)
+        self._target.write_chunk(chunk, index, hasher)
+        self._checks.wrote(index, hasher)
 
     def close(self) -> None:
         """Wait for the threads to end; what is queued and no longer wanted is thrown away on an error."""
@@ -176,22 +194,28 @@ class Client:
         config = self.config
         target, number = self._open_target()
         try:
-            endpoint = Endpoint(
-                config.group,
-                config.port,
-                interface=config.interface,
-                server=False,
-                broadcast=config.broadcast,
-                buffer=config.socket_buffer,
-            )
-            try:
-                self._endpoint = endpoint
-                self._transfer(target)
-            finally:
-                endpoint.close()
+            if self._wanted(target):
+                endpoint = Endpoint(
+                    config.group,
+                    config.port,
+                    interface=config.interface,
+                    server=False,
+                    broadcast=config.broadcast,
+                    buffer=config.socket_buffer,
+                )
+                try:
+                    self._endpoint = endpoint
+                    self._transfer(target)
+                finally:
+                    endpoint.close()
+            if config.verify:
+                self._checks.verify(target, lambda percent: self._tell(f"Verifying: {percent}%"))
         except BaseException:
             target.close(sync=False)
             raise
+        target.close(sync=False)
+        if config.verify:
+            print(f"Verified {self._checks.verified} bytes", file=self._err, flush=True)
         if number is not None and config.partition_type is not None:
             self._set_type(number, config.partition_type)
         print(
@@ -199,6 +223,31 @@ class Client:
         )
         elapsed = int(time.monotonic() - self._joined_at)
         print(f"Left the team after {elapsed} seconds on the field!", file=self._out, flush=True)
+
+    def _wanted(self, target: Target) -> bool:
+        """Find out whether anything must be fetched; if not, the target is finished."""
+        config, manifest = self.config, self.config.manifest
+        self._checks = checks = Checks(
+            manifest, plain=config.plain, zero_free=config.zero_free, verify=config.verify
+        )
+        checks.fits(target)
+        if manifest is None or not config.resume:
+            return True
+        checks.keep(target, lambda percent: self._tell(f"Comparing: {percent}%"))
+        chunks = len(manifest.entries)
+        print(f"Kept {len(checks.kept)} of {chunks} chunks", file=self._err, flush=True)
+        if len(checks.kept) < chunks:
+            return True
+        self._joined_at = time.monotonic()
+        self._tell("Progress: 100% 000000 000000", self._out)
+        checks.finish_kept(target)
+        target.sync()
+        return False
+
+    def _tell(self, text: str, to: TextIO | None = None) -> None:
+        """Print a line about progress."""
+        if not self.config.quiet:
+            print(text, file=to or self._err, flush=True)
 
     # -- the target ---------------------------------------------------------------------------------------
 
@@ -365,13 +414,17 @@ class Client:
             again=config.again,
             ascending=config.ascending,
         )
+        self._checks.joined(self._server[0], self._blocks)
+        for chunk in self._checks.kept:
+            assembly.skip(chunk)
         self._heads = wire.BlockHeads(parse_address(self._server[0], "server address"))
         self._heads_view = memoryview(self._heads.heads)
         self._heard_at = self._useful_at = now
         keepalive_at = now + config.keepalive if config.keepalive else float("inf")
-        writers = _Writers(target, config.workers, assembly.chunks, self._size if config.plain else None)
+        plain_size = self._size if config.plain else None
+        writers = _Writers(target, config.workers, assembly.chunks, plain_size, self._checks)
         self._writers = writers
-        written = 0
+        written = len(self._checks.kept)
         readers: list[socket.socket | int] = [self._endpoint.rx, writers.wake]
         try:
             while written < assembly.chunks:
@@ -399,7 +452,8 @@ class Client:
             raise
         finally:
             writers.close()
-        target.close()
+        self._checks.finish_kept(target)
+        target.sync()
         self._leave(target)
 
     def _receive(self) -> float:

@@ -3,23 +3,28 @@
 """The ``frisbee`` command.
 
 Options are those of the programs in the field. Exit status: 0 the image is on the disk, all of it; 1 usage,
-or target or image cannot be used; 98 port not available; 110 no server, or silent for too long; 130
-interrupted; 255 the network cannot be used, or two servers send.
+or target or image cannot be used; 3 a chunk is not the manifest's; 4 the disk gives back other bytes than
+were written; 5 the manifest cannot be had or belongs to another image; 98 port not available; 110 no
+server, or silent for too long; 130 interrupted; 255 the network cannot be used, or two servers send.
 
 stdout gets ``Progress: P% SSSSSS NNNNNN`` (percent, seconds, chunks left) for every ten percent and
 ``Left the team after N seconds on the field!``; stderr the rest, ``Wrote A bytes (B actual)`` among it: A
-with free ranges, B really written.
+with free ranges, B really written. ``--resume`` adds ``Comparing: P%`` and ``Kept K of N chunks`` before
+joining, ``--verify`` adds ``Verifying: P%`` and ``Verified N bytes`` before ``Wrote``, all on stderr.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
 from orbit_testbed.frisbee import asking, client
+from orbit_testbed.frisbee.integrity import CheckError
 from orbit_testbed.frisbee.net import NetError, PortBusyError
 from orbit_testbed.frisbee.options import (
     EXIT_FATAL,
+    EXIT_MANIFEST,
     EXIT_PORT,
     EXIT_USAGE,
     Parser,
@@ -27,6 +32,7 @@ from orbit_testbed.frisbee.options import (
     whole_number,
 )
 from orbit_testbed.ndz.format import NdzError
+from orbit_testbed.ndz.manifest import Manifest, ManifestError
 
 EXIT_INTERRUPTED = 130
 
@@ -97,6 +103,12 @@ def build_parser() -> Parser:
     add("-M", dest="memory", type=whole_number(2, 8192), metavar="MB", help="both; half of it chunk buffers")
     add("-k", dest="socket", type=whole_number(1, 1 << 20), metavar="KB", help="socket buffer")
     add("-K", dest="keepalive", type=seconds(0, 86400), metavar="S", default=0.0, help="rejoin the group")
+    add(
+        "--manifest", metavar="FILE", help="check every chunk against this manifest; - for the standard input"
+    )
+    add("--manifest-url", metavar="URL", help="the same, fetched by http")
+    add("--resume", action="store_true", help="keep chunks that are on the disk already; needs a manifest")
+    add("--verify", action="store_true", help="read back what was written")
     add("-q", dest="quiet", action="store_true", help="no progress")
     add("-d", dest="debug", action="count", default=0, help="also log what is dropped")
     add("-t", dest="debug", action="count", help="the same")
@@ -114,6 +126,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("-N goes with neither -s nor -z")
     if options.memory is not None and options.buffers is not None:
         parser.error("-M goes without -C")
+    if options.manifest is not None and options.manifest_url is not None:
+        parser.error("--manifest goes without --manifest-url")
+    if options.resume and options.manifest is None and options.manifest_url is None:
+        parser.error("--resume needs --manifest or --manifest-url")
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the disk is incomplete", EXIT_INTERRUPTED)
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        manifest = _manifest(options)
+    except ManifestError as error:
+        return _fail(error, EXIT_MANIFEST)
     buffers = options.buffers or (options.memory // 2 if options.memory else client.BUFFERS)
     config = client.ClientConfig(
         target=options.target,
@@ -137,10 +164,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keepalive=options.keepalive,
         quiet=options.quiet,
         debug=options.debug or 0,
+        manifest=manifest,
+        resume=options.resume,
+        verify=options.verify,
     )
     try:
         client.Client(config).run()
-    except client.ClientError as error:
+    except (client.ClientError, CheckError) as error:
         return _fail(error, error.status)
     except NdzError as error:
         return _fail(error, EXIT_USAGE)
@@ -148,9 +178,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, EXIT_PORT)
     except NetError as error:
         return _fail(error, EXIT_FATAL)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the disk is incomplete", EXIT_INTERRUPTED)
     return 0
+
+
+def _manifest(options: argparse.Namespace) -> Manifest | None:
+    if options.manifest is None and options.manifest_url is None:
+        return None
+    # Imported here: few runs need it.
+    from orbit_testbed.frisbee import fetch
+
+    if options.manifest is not None:
+        return fetch.from_place(options.manifest)
+    return fetch.from_url(options.manifest_url)
 
 
 def _fail(error: Exception | str, status: int) -> int:

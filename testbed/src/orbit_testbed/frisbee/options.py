@@ -11,6 +11,12 @@ from typing import NoReturn
 
 EXIT_USAGE = 1
 """Bad usage; for the client also: target or image cannot be used."""
+EXIT_DIGEST = 3
+"""A chunk came that is not the one of the manifest."""
+EXIT_VERIFY = 4
+"""The disk does not give back what was written to it."""
+EXIT_MANIFEST = 5
+"""The manifest cannot be had, is damaged, or belongs to another image."""
 EXIT_PORT = 98
 """The port is taken."""
 EXIT_SILENCE = 110
