@@ -22,6 +22,7 @@ from .config import ServicesConfig
 from .dialects import DIALECTS
 from .frisbee import Frisbee
 from .links import HistoricLife, LifeTimes, LinkTable, restored_life
+from .manifests import Manifests
 from .pxe import Pxe
 from .state import StateFile
 from .streams import StreamTable
@@ -40,6 +41,7 @@ class Services:
         life: LifeTimes = HistoricLife(config.link_lifetime)
         self.links = LinkTable(config.tftp_dir, (node.hex_ip for node in config.nodes), life)
         self.streams = StreamTable(config, self.save)
+        self.manifests = Manifests(config.image_dir)
         self._started = False
         self._expiry: asyncio.TimerHandle | None = None
         pxe = Pxe(self.links, self._links_changed)
@@ -165,10 +167,12 @@ def _application(services: Services, dialect: DialectApp) -> ASGIApp:
         return JSONResponse(services.status())
 
     async def nothing(request: Request) -> Response:
-        return JSONResponse({"error": "not found; there is /orbit/state"}, status_code=404)
+        there = "/orbit/state, /orbit/images and /orbit/images/NAME/manifest"
+        return JSONResponse({"error": f"not found; there are {there}"}, status_code=404)
 
     return Starlette(routes=[
         Route("/orbit/state", state),
+        *services.manifests.routes(),
         Route("/orbit/{rest:path}", nothing),
         Mount("/", dialect),
     ])
