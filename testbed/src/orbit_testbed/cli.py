@@ -5,23 +5,28 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
+import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from orbit_testbed.nodes import control, faults, host, lifecycle
+from orbit_testbed.nodes import control, faults, host, lifecycle, qemu_packages, qemu_tier
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.layout import (
     SERVICE_PORTS,
     SSH_PORT,
+    TIERS,
     Settings,
     State,
     default_home,
     parse_delay,
     parse_grid,
 )
+from orbit_testbed.nodes.qemu_machine import find_accelerator
 
 
 def _say(line: str) -> None:
@@ -51,6 +56,12 @@ def _build_parser() -> argparse.ArgumentParser:
     up = add("up", "bring a testbed up, replacing one of the same name")
     up.add_argument(
         "--number", type=int, default=77, metavar="N", help="second octet of all its addresses (77)"
+    )
+    up.add_argument(
+        "--tier",
+        choices=TIERS,
+        default=Settings.tier,
+        help="what nodes are: containers, or virtual machines that boot by real PXE (light)",
     )
     up.add_argument("--nodes", default="4x2", metavar="COLUMNSxROWS", help="its nodes (4x2)")
     up.add_argument(
@@ -89,7 +100,13 @@ def _build_parser() -> argparse.ArgumentParser:
     fault.add_argument(
         "fault", metavar="FAULT", help="; ".join(f"{name}: {text}" for name, text in faults.KINDS.items())
     )
-    commands.add_parser("doctor", help="say what this machine lacks, and the line that installs it")
+    memory = add("memory-image", "make the memory image of virtual machines: kernel and initramfs")
+    memory.add_argument(
+        "--output", type=Path, metavar="D", help="put both files into this folder, too (default: cache alone)"
+    )
+    summary = "say what this machine lacks, and the line that installs it"
+    doctor = commands.add_parser("doctor", help=summary, description=summary)
+    doctor.add_argument("--tier", choices=TIERS, default=Settings.tier, help="for nodes of this kind (light)")
     return parser
 
 
@@ -103,6 +120,7 @@ def _up(options: argparse.Namespace, state: State) -> int:
         bandwidth=options.bandwidth,
         boot_delay=parse_delay(options.boot_delay),
         loss=options.loss,
+        tier=options.tier,
     )
     lifecycle.up(settings, state, _say, keep=options.keep)
     _say(
@@ -186,7 +204,27 @@ def _console(options: argparse.Namespace, state: State) -> int:
     path = state.console(Settings.from_json(state.settings.read_text()).node(options.node))
     if options.follow:
         return _become(["/usr/bin/tail", "-n", "+1", "-F", str(path)])
-    sys.stdout.write(path.read_text(errors="replace"))
+    sys.stdout.write(_plain(path.read_text(errors="replace")))
+    return 0
+
+
+def _plain(text: str) -> str:
+    """Return a console's text without what firmware sends to terminals: colours, clearing, overwriting."""
+    text = re.sub(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[A-Za-z])|\r", "", text)
+    return re.sub(r" *\x08[ \x08]*", "\n", text)
+
+
+def _memory_image(options: argparse.Namespace, state: State) -> int:
+    qemu_packages.require()
+    image, _ = qemu_tier.make_memory_image(state)
+    found = {"vmlinuz": image.kernel, "initramfs": image.initramfs}
+    for name, path in found.items():
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if options.output is not None:
+            options.output.mkdir(parents=True, exist_ok=True)
+            path = Path(shutil.copyfile(path, options.output / name))
+        print(f"{name:<10} {path.stat().st_size:>10} bytes  sha256 {digest}  {path}")
     return 0
 
 
@@ -219,19 +257,25 @@ def _down(options: argparse.Namespace, state: State) -> int:
     return 0
 
 
-def _doctor() -> int:
-    missing = host.missing_programs()
+def _doctor(tier: str) -> int:
+    missing = {name: host.PROGRAMS[name] for name in host.missing_programs()}
+    if tier == "qemu":
+        missing.update(qemu_packages.missing())
     if missing:
         print(f"missing programs: {', '.join(missing)}")
-        print(f"  install them: {host.apt_line([host.PROGRAMS[name] for name in missing])}")
+        print(f"  install them: {host.apt_line(list(missing.values()))}")
         return 1
     try:
+        if tier == "qemu":
+            qemu_tier.require()
         isolation = host.find_isolation()
     except TestbedError as error:
         print(error)
         return 1
     print("programs: complete")
     print(f"namespaces: {'with' if isolation.user_namespace else 'without'} a user namespace")
+    if tier == "qemu":
+        print(f"virtual machines: by {find_accelerator()}")
     return 0
 
 
@@ -245,6 +289,7 @@ _COMMANDS = {
     "console": _console,
     "images": _images,
     "fault": _fault,
+    "memory-image": _memory_image,
 }
 
 
@@ -253,7 +298,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _build_parser().parse_args(argv)
     try:
         if options.command == "doctor":
-            return _doctor()
+            return _doctor(options.tier)
         state = lifecycle.state_of(Settings(name=options.name).name, options.dir, default_home())
         return _COMMANDS[options.command](options, state)
     except TestbedError as error:

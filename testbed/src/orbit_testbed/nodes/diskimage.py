@@ -30,8 +30,9 @@ SWAP_SECTORS = DISK_SECTORS - SWAP_START
 
 _LINUX, _SWAP, _ACTIVE = 0x83, 0x82, 0x80
 #: Time stamp of everything inside an image (seconds): the same input makes the same bytes.
-_EPOCH = 1_136_073_600
-_IDS = uuid.UUID("6f726269-742e-696d-6167-696e67000000")
+EPOCH = 1_136_073_600
+#: Name space of the images' identifiers.
+IDENTITIES = uuid.UUID("6f726269-742e-696d-6167-696e67000000")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _stage(root: Path, recipe: Recipe, hostkey: Path, authorized_key: str) -> No
     ballast.parent.mkdir(parents=True)
     ballast.write_bytes(random.Random(recipe.name).randbytes(recipe.ballast))
     for path in (*sorted(root.rglob("*")), root):
-        os.utime(path, (_EPOCH, _EPOCH), follow_symlinks=False)
+        os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
 
 
 def _as_owner_root() -> Sequence[str]:
@@ -80,12 +81,14 @@ def _as_owner_root() -> Sequence[str]:
     return () if os.geteuid() == 0 else (program("unshare"), "--user", "--map-root-user", "--")
 
 
-def _run(what: str, command: Sequence[str], text: str | None = None) -> None:
+def run_tool(what: str, command: Sequence[str], text: str | None = None, **variables: str) -> None:
+    """Run a program that makes part of an image, at the images' time; ``variables`` join its environment."""
     environment = {
         **os.environ,
-        "E2FSPROGS_FAKE_TIME": str(_EPOCH),
-        "SOURCE_DATE_EPOCH": str(_EPOCH),
+        "E2FSPROGS_FAKE_TIME": str(EPOCH),
+        "SOURCE_DATE_EPOCH": str(EPOCH),
         "LC_ALL": "C",
+        **variables,
     }
     result = subprocess.run(
         command, input=text or "", capture_output=True, text=True, env=environment, timeout=300, check=False
@@ -96,7 +99,7 @@ def _run(what: str, command: Sequence[str], text: str | None = None) -> None:
 
 def make_raw(disk: Path, recipe: Recipe, *, hostkey: Path, authorized_key: str) -> None:
     """Write the raw disk of a recipe: a new sparse file of 64 MiB."""
-    identity = uuid.uuid5(_IDS, recipe.name)
+    identity = uuid.uuid5(IDENTITIES, recipe.name)
     with tempfile.TemporaryDirectory(prefix="stage-", dir=disk.parent) as folder:
         root = Path(folder, "root")
         _stage(root, recipe, hostkey, authorized_key)
@@ -105,7 +108,7 @@ def make_raw(disk: Path, recipe: Recipe, *, hostkey: Path, authorized_key: str) 
             stream.write(master_boot_record(identity.fields[0]))
             stream.seek(SWAP_START * SECTOR)
             stream.write(swap_header(SWAP_SECTORS, identity))
-        _run(
+        run_tool(
             f"mke2fs for {recipe.name}",
             [
                 *_as_owner_root(),
@@ -136,11 +139,11 @@ def make_raw(disk: Path, recipe: Recipe, *, hostkey: Path, authorized_key: str) 
 def _set_times(disk: Path, recipe: Recipe, paths: Sequence[str]) -> None:
     """Overwrite the inode times that mke2fs took from this machine's clock."""
     commands = "".join(
-        f'set_inode_field "{path}" {field} @{_EPOCH}\nset_inode_field "{path}" {field}_extra 0\n'
+        f'set_inode_field "{path}" {field} @{EPOCH}\nset_inode_field "{path}" {field}_extra 0\n'
         for path in ("/", *paths)
         for field in ("ctime", "crtime")
     )
-    _run(
+    run_tool(
         f"debugfs for {recipe.name}",
         [program("debugfs"), "-w", "-f", "-", f"{disk}?offset={ROOT_START * SECTOR}"],
         commands,
@@ -151,7 +154,7 @@ def _build(target: Path, recipe: Recipe, hostkey: Path, authorized_key: str) -> 
     with tempfile.TemporaryDirectory(prefix=".disk-", dir=target.parent) as folder:
         disk = Path(folder, "disk.raw")
         make_raw(disk, recipe, hostkey=hostkey, authorized_key=authorized_key)
-        _run(
+        run_tool(
             f"imagezip for {recipe.name}",
             [sys.executable, "-m", "orbit_testbed.ndz.zip_cli", str(disk), str(target)],
         )
@@ -175,11 +178,11 @@ def build_all(cache: Path, images: Path, *, keys: Path, authorized_key: str) -> 
     for recipe in RECIPES:
         hostkey = tree.make_hostkey(keys / recipe.name)
         made.append(build(cache, recipe, hostkey=hostkey, authorized_key=authorized_key))
-        _copy_unless_same(made[-1], images / recipe.name)
+        copy_unless_same(made[-1], images / recipe.name)
     return made
 
 
-def _copy_unless_same(source: Path, target: Path) -> None:
+def copy_unless_same(source: Path, target: Path) -> None:
     """Bring ``target`` to the content of ``source`` unless size and time say that it has it."""
     wanted = source.stat()
     if target.is_file():

@@ -21,8 +21,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from orbit_testbed.nodes import control, network
 from orbit_testbed.nodes.errors import TestbedError
@@ -31,9 +32,11 @@ from orbit_testbed.nodes.host import program
 from orbit_testbed.nodes.layout import SERVICE_PORTS, Settings, State
 from orbit_testbed.nodes.machine import Chassis, Machine
 from orbit_testbed.nodes.memoryimage import LAUNCH_AT
+from orbit_testbed.nodes.qemu_machine import QemuMachine
+from orbit_testbed.nodes.qemu_tier import QemuTier
 from orbit_testbed.nodes.relay import Gateway
 from orbit_testbed.nodes.tftp import TftpServer
-from orbit_testbed.power.light import LightPower
+from orbit_testbed.power.machines import MachinePower
 from orbit_testbed.services.app import Services, create_apps
 from orbit_testbed.services.config import NodeRecord, ServicesConfig
 from orbit_testbed.services.serve import HttpServers
@@ -101,7 +104,9 @@ def _services_config(settings: Settings, state: State) -> ServicesConfig:
     return ServicesConfig(
         domain=settings.domain,
         nodes=tuple(
-            NodeRecord(node.name, node.x, node.y, f"{node.name}.{settings.domain}", node.control_ip)
+            NodeRecord(
+                node.name, node.x, node.y, f"{node.name}.{settings.domain}", node.control_ip, settings.disk
+            )
             for node in settings.nodes
         ),
         image_dir=state.images,
@@ -115,12 +120,28 @@ def _services_config(settings: Settings, state: State) -> ServicesConfig:
     )
 
 
-class Hub:
-    """All parts of a running testbed."""
+class Tier(Protocol):
+    """What differs between kinds of nodes: how they come to be, and what they boot from."""
+
+    @property
+    def machines(self) -> Mapping[str, Machine | QemuMachine]:
+        """The nodes by name."""
+
+    @property
+    def dnsmasq(self) -> Sequence[str]:
+        """Options of dnsmasq besides those for TFTP."""
+
+    async def start(self, stack: contextlib.AsyncExitStack) -> None:
+        """Make the network and what else nodes need; ``stack`` gets what has to be closed."""
+
+
+class LightTier:
+    """Nodes that are containers, each in its network namespace."""
+
+    dnsmasq: Sequence[str] = ()
 
     def __init__(self, settings: Settings, state: State, nested: bool, launch: str) -> None:
-        self.settings = settings
-        self.state = state
+        self._settings = settings
         base = Path("/run/orbit")
         chassis = Chassis(
             settings=settings,
@@ -132,15 +153,31 @@ class Hub:
             launch=base / "trees" / launch / LAUNCH_AT,
             firmware=base / "firmware.sh",
         )
-        self.machines = {node.name: Machine(node, chassis) for node in settings.nodes}
-        self.power = LightPower(self.machines)
+        self.machines: Mapping[str, Machine] = {node.name: Machine(node, chassis) for node in settings.nodes}
+
+    async def start(self, stack: contextlib.AsyncExitStack) -> None:
+        """Make the network; it ends with the hub's namespaces."""
+        await asyncio.to_thread(network.create, self._settings)
+
+
+class Hub:
+    """All parts of a running testbed."""
+
+    def __init__(self, settings: Settings, state: State, tier: Tier) -> None:
+        self.settings = settings
+        self.state = state
+        self.tier = tier
+        self.machines = tier.machines
+        self.power = MachinePower(self.machines)
         self.stop = asyncio.Event()
 
     async def run(self, sockets: dict[str, socket.socket], ready: int) -> None:
         """Bring everything up, tell ``ready`` about it, and work until told to stop."""
         async with contextlib.AsyncExitStack() as stack:
-            await asyncio.to_thread(network.create, self.settings)
-            tftp = TftpServer(self.state.tftp, self.settings.server_ip, self.state.logs / "tftp.log")
+            await self.tier.start(stack)
+            tftp = TftpServer(
+                self.state.tftp, self.settings.server_ip, self.state.logs / "tftp.log", self.tier.dnsmasq
+            )
             stack.push_async_callback(tftp.stop)
             await tftp.start()
             services = Services(_services_config(self.settings, self.state), self.power)
@@ -177,7 +214,7 @@ class Hub:
             return {"stopping": True}
         raise TestbedError(f"the hub does not know how to do {action!r}")
 
-    def _describe(self, machine: Machine) -> dict[str, Any]:
+    def _describe(self, machine: Machine | QemuMachine) -> dict[str, Any]:
         node = machine.node
         link = self.state.pxe / node.hex_ip
         return {
@@ -202,7 +239,7 @@ def _arguments() -> argparse.Namespace:
         "--socket-fds", required=True, metavar="N,N,...", help="in the order of Settings.listeners"
     )
     parser.add_argument("--nested", action="store_true")
-    parser.add_argument("--launch", required=True, metavar="TREE")
+    parser.add_argument("--launch", default="", metavar="TREE")
     return parser.parse_args()
 
 
@@ -240,7 +277,12 @@ def main() -> int:
 async def _main(
     settings: Settings, state: State, options: argparse.Namespace, sockets: dict[str, socket.socket]
 ) -> None:
-    await Hub(settings, state, options.nested, options.launch).run(sockets, options.ready_fd)
+    tier: Tier
+    if settings.tier == "qemu":
+        tier = QemuTier(settings, state)
+    else:
+        tier = LightTier(settings, state, options.nested, options.launch)
+    await Hub(settings, state, tier).run(sockets, options.ready_fd)
 
 
 def _reap_by_handle() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 
+from orbit_testbed.nodes import diskimage, qemu_disk
 from orbit_testbed.nodes.layout import SERVICE_PORTS, SSH_PORT, Settings, State
 
 #: Every boot of a node is another machine to ssh, and a dead one must not hold a caller for ever.
@@ -44,8 +45,11 @@ def text(settings: Settings, state: State) -> str:
         "orbit_frisbee_url": url,
         "orbit_cmc_url": url,
         "orbit_memory_image": "memory",
-        "orbit_disk_type": "file",
+        "orbit_disk": settings.disk,
+        "orbit_disk_type": "block" if settings.tier == "qemu" else "file",
     }
+    recipes = qemu_disk.RECIPES if settings.tier == "qemu" else diskimage.RECIPES
+    sender, receiver = (recipe.name for recipe in recipes)
     lines = [
         "---",
         f"# Testbed {settings.name}, written by orbit-testbed up.",
@@ -59,12 +63,12 @@ def text(settings: Settings, state: State) -> str:
         "groups:",
         "  senders:",
         f'    nodes: "[1..{settings.columns},1]"',
-        "    image: sender.ndz",
+        f"    image: {sender}",
     ]
     if settings.rows > 1:
         lines += [
             "  receivers:",
             f'    nodes: "[1..{settings.columns},2..{settings.rows}]"',
-            "    image: receiver.ndz",
+            f"    image: {receiver}",
         ]
     return "\n".join(lines) + "\n"

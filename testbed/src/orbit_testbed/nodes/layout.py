@@ -24,6 +24,11 @@ DISK_SIZE = 128 * 1024 * 1024
 #: A bridge takes 1024 ports (Linux BR_MAX_PORTS).
 MOST_NODES = 1023
 
+#: What nodes are: ``light`` ones are containers, ``qemu`` ones virtual machines.
+TIERS = ("light", "qemu")
+#: Virtual machines of one testbed: beyond this, booting them all takes longer than anybody waits.
+MOST_MACHINES = 16
+
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
 _GRID = re.compile(r"([0-9]{1,3})x([0-9]{1,3})", re.ASCII)
 
@@ -102,7 +107,7 @@ def parse_delay(text: str) -> tuple[float, float]:
 @dataclass(frozen=True)
 class Settings:
     """What a testbed was asked to be. ``bandwidth`` is bit/s per stream, ``boot_delay`` the bounds in seconds
-    of a power-on self test, ``loss`` the percentage of datagrams that nodes lose."""
+    of a power-on self test, ``loss`` the percentage of datagrams that nodes lose, ``tier`` one of TIERS."""
 
     name: str = "demo"
     number: int = 77
@@ -111,6 +116,7 @@ class Settings:
     bandwidth: int = 80_000_000
     boot_delay: tuple[float, float] = (0.0, 0.0)
     loss: float = 0.0
+    tier: str = "light"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -127,11 +133,25 @@ class Settings:
             raise TestbedError(f"--bandwidth {self.bandwidth}: not within 100000..100000000000 bit/s")
         if not 0 <= self.loss <= 90:
             raise TestbedError(f"--loss {self.loss}: not within 0..90 percent")
+        if self.tier not in TIERS:
+            raise TestbedError(f"--tier {self.tier!r}: not one of {', '.join(TIERS)}")
+        if self.tier == "qemu" and self.columns * self.rows > MOST_MACHINES:
+            raise TestbedError(
+                f"{self.columns * self.rows} virtual machines, but a testbed takes {MOST_MACHINES}",
+                "use light nodes, or fewer",
+            )
+        if self.tier == "qemu" and self.loss:
+            raise TestbedError("--loss: only light nodes can lose datagrams", "leave --loss or --tier away")
 
     @property
     def domain(self) -> str:
         """Domain of the nodes; a testbed has one, named like itself."""
         return self.name
+
+    @property
+    def disk(self) -> str:
+        """The device that nodes know their disk by."""
+        return "/dev/vda" if self.tier == "qemu" else "/dev/sda"
 
     @property
     def server_ip(self) -> str:

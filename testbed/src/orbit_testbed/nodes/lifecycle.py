@@ -17,7 +17,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from orbit_testbed.nodes import control, diskimage, host, inventory, memoryimage, tree
+from orbit_testbed.nodes import (
+    control,
+    diskimage,
+    host,
+    inventory,
+    memoryimage,
+    qemu_memory,
+    qemu_tier,
+    tree,
+)
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.layout import DISK_SIZE, SSH_PORT, Settings, State
 from orbit_testbed.nodes.listeners import listen
@@ -77,6 +86,8 @@ def up(settings: Settings, state: State, say: Say, *, keep: bool = False) -> Non
     """
     began = time.monotonic()
     host.require_programs()
+    if settings.tier == "qemu":
+        qemu_tier.require()
     isolation = host.find_isolation()
     with _locked(state):
         if keep and running_hub(state) is not None and running_settings(state) == settings:
@@ -87,7 +98,9 @@ def up(settings: Settings, state: State, say: Say, *, keep: bool = False) -> Non
             say("stopped the testbed that was up")
         sockets = listen(settings)
         try:
-            image, in_use = _make_images(state, say)
+            image: memoryimage.MemoryImage | qemu_memory.MemoryImage
+            make = qemu_tier.make_images if settings.tier == "qemu" else _make_images
+            image, in_use = make(state, say)
             _fresh_state(settings, state, image)
             _start(settings, state, isolation, image, sockets)
         finally:
@@ -153,7 +166,9 @@ def _make_images(state: State, say: Say) -> tuple[memoryimage.MemoryImage, set[P
     return image, {image.tree, image.runtime, *disks}
 
 
-def _fresh_state(settings: Settings, state: State, image: memoryimage.MemoryImage) -> None:
+def _fresh_state(
+    settings: Settings, state: State, image: memoryimage.MemoryImage | qemu_memory.MemoryImage
+) -> None:
     """Leave what a lab finds in the morning: no links, blank disks, empty logs. Images stay."""
     for path in (state.nodes, state.tftp, state.logs, state.services, state.hub_log, state.hub_pid):
         tree.remove(path)
@@ -165,9 +180,12 @@ def _fresh_state(settings: Settings, state: State, image: memoryimage.MemoryImag
         with disk.open("wb") as stream:
             stream.truncate(DISK_SIZE)
         state.console(node).touch()
-    tree.write_file(state.pxe / "default", memoryimage.LOCAL_BOOT)
-    tree.write_file(state.pxe / MEMORY_IMAGE, memoryimage.pxe_config(MEMORY_IMAGE))
-    tree.write_file(state.tftp / "boot" / MEMORY_IMAGE, memoryimage.kernel_text(image))
+    if isinstance(image, qemu_memory.MemoryImage):
+        qemu_tier.fill_tftp(settings, state, image, MEMORY_IMAGE)
+    else:
+        tree.write_file(state.pxe / "default", memoryimage.LOCAL_BOOT)
+        tree.write_file(state.pxe / MEMORY_IMAGE, memoryimage.pxe_config(MEMORY_IMAGE))
+        tree.write_file(state.tftp / "boot" / MEMORY_IMAGE, memoryimage.kernel_text(image))
     tree.write_file(state.inventory, inventory.text(settings, state))
     tree.write_file(state.settings, settings.to_json() + "\n")
 
@@ -176,7 +194,7 @@ def _start(
     settings: Settings,
     state: State,
     isolation: host.Isolation,
-    image: memoryimage.MemoryImage,
+    image: memoryimage.MemoryImage | qemu_memory.MemoryImage,
     sockets: list[socket.socket],
 ) -> None:
     """Start the hub in its namespaces and wait for its report."""
@@ -191,9 +209,9 @@ def _start(
         str(write),
         "--socket-fds",
         ",".join(map(str, handles)),
-        "--launch",
-        image.tree.name,
     ]
+    if isinstance(image, memoryimage.MemoryImage):
+        hub += ["--launch", image.tree.name]
     if isolation.user_namespace:
         hub.append("--nested")
     # Process 1 of the PID namespace is a shell that reaps what loses its parent, and ends with the hub.

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from orbit_testbed.nodes.errors import TestbedError
@@ -40,10 +41,11 @@ async def first_block(host: str, name: str, timeout: float) -> bytes | None:
 
 
 class TftpServer:
-    """dnsmasq as a child process."""
+    """dnsmasq as a child process. ``options`` say where it listens and what it does besides TFTP."""
 
-    def __init__(self, root: Path, address: str, log: Path) -> None:
+    def __init__(self, root: Path, address: str, log: Path, options: Sequence[str] = ()) -> None:
         self._root, self._address, self._log = root, address, log
+        self._options = options or (f"--listen-address={address}", "--bind-interfaces")
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self, timeout: float = 15.0) -> None:
@@ -56,8 +58,7 @@ class TftpServer:
             "--user=",
             "--group=",
             "--port=0",
-            f"--listen-address={self._address}",
-            "--bind-interfaces",
+            *self._options,
             "--no-resolv",
             "--no-hosts",
             "--enable-tftp",

@@ -1,0 +1,108 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The qemu tier: what `orbit-testbed up --tier qemu` makes, and what the hub then runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+from orbit_testbed.nodes import qemu_disk, qemu_memory, qemu_network, qemu_packages, tree
+from orbit_testbed.nodes.errors import TestbedError
+from orbit_testbed.nodes.layout import Settings, State
+from orbit_testbed.nodes.qemu_machine import Chassis, QemuMachine, find_accelerator
+from orbit_testbed.services.serve import HttpServers, listen
+
+log = logging.getLogger(__name__)
+
+_TUN = "/dev/net/tun"
+#: Folder on the TFTP server whose files machines also get by HTTP.
+_BOOT = "boot"
+
+
+def require() -> None:
+    """Raise an error with the remedy when this machine cannot run virtual machines."""
+    qemu_packages.require()
+    try:
+        os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        sudo = "" if os.geteuid() == 0 else "sudo "
+        raise TestbedError(
+            f"{_TUN}: {error.strerror}",
+            f"{sudo}modprobe tun && {sudo}chmod 666 {_TUN}   (in a container: --device {_TUN})",
+        ) from error
+
+
+def make_memory_image(state: State) -> tuple[qemu_memory.MemoryImage, qemu_packages.Packages]:
+    """Make the memory image that lets in the testbed's key; return it and what it was made from."""
+    packages = qemu_packages.packages()
+    public = tree.make_login_key(state.key)
+    hostkey = tree.make_hostkey(state.root / "keys/memory")
+    return qemu_memory.build(state.cache, packages, hostkey=hostkey, authorized_key=public), packages
+
+
+def make_images(state: State, say: Callable[[str], None]) -> tuple[qemu_memory.MemoryImage, set[Path]]:
+    """Make the memory image and the disk images; return the former, and all that they use of the cache."""
+    began = time.monotonic()
+    before = set(state.cache.iterdir()) if state.cache.exists() else set()
+    image, packages = make_memory_image(state)
+    public = tree.make_login_key(state.key)
+    disks = qemu_disk.build_all(
+        state.cache, state.images, packages, keys=state.root / "keys", authorized_key=public
+    )
+    made = [] if image.initramfs in before else ["memory image"]
+    made += [recipe.name for recipe, path in zip(qemu_disk.RECIPES, disks, strict=True) if path not in before]
+    if made:
+        say(f"made {', '.join(made)} ({time.monotonic() - began:.1f} s)")
+    return image, {image.initramfs, *disks}
+
+
+def fill_tftp(settings: Settings, state: State, image: qemu_memory.MemoryImage, name: str) -> None:
+    """Put boot loader, configurations and the memory image ``name`` where machines look for them."""
+    shutil.copyfile(qemu_packages.PXELINUX, state.tftp / qemu_network.LOADER)
+    shutil.copyfile(qemu_packages.LDLINUX, state.tftp / qemu_packages.LDLINUX.name)
+    shutil.copyfile(image.kernel, state.tftp / _BOOT / f"{name}.vmlinuz")
+    shutil.copyfile(image.initramfs, state.tftp / _BOOT / f"{name}.img")
+    tree.write_file(state.pxe / "default", qemu_memory.LOCAL_BOOT)
+    url = f"http://{settings.server_ip}/{_BOOT}"
+    tree.write_file(state.pxe / name, qemu_memory.pxe_config(name, url))
+
+
+class QemuTier:
+    """The virtual machines of a testbed, their network, and the HTTP server they boot from."""
+
+    def __init__(self, settings: Settings, state: State) -> None:
+        self._settings = settings
+        self._state = state
+        accelerator = find_accelerator()
+        log.info("virtual machines by %s", accelerator)
+        chassis = Chassis(settings, state, accelerator)
+        self.machines: Mapping[str, QemuMachine] = {
+            node.name: QemuMachine(node, chassis) for node in settings.nodes
+        }
+
+    @property
+    def dnsmasq(self) -> Sequence[str]:
+        """Options of dnsmasq besides those for TFTP."""
+        return qemu_network.dnsmasq_options(self._settings, self._state)
+
+    async def start(self, stack: contextlib.AsyncExitStack) -> None:
+        """Make the network and serve the boot files; ``stack`` gets what has to be closed."""
+        await asyncio.to_thread(qemu_network.create, self._settings)
+        files = StaticFiles(directory=self._state.tftp / _BOOT)
+        http = HttpServers(
+            {"boot": Starlette(routes=[Mount(f"/{_BOOT}", files)])},
+            {"boot": listen(self._settings.server_ip, 80)},
+        )
+        stack.push_async_callback(http.close)
+        await http.start()
