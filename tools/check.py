@@ -34,7 +34,7 @@ WORKERS = min(2, os.cpu_count() or 1)
 
 SHELL_SCRIPTS = [
     ".ci/run",
-    *(f"tools/{name}" for name in ("ansible-test", "build", "clean", "demo", "in-copy", "lock", "setup")),
+    *sorted(f"tools/{path.name}" for path in (ROOT / "tools").iterdir() if not path.suffix),
 ]
 
 
