@@ -73,7 +73,7 @@ def _get(url: str, until: float) -> bytes:
         raise bad("the answer is encoded", service)
     length = fields.get("content-length")
     if len(body) > MAX_SIZE or (length is not None and length != str(len(body))):
-        raise bad(f"{len(body)} bytes of {length or 'unknown length'} came", service)
+        raise bad(f"{len(body)} of {length or 'unknown'} bytes came", service)
     return body
 
 

@@ -189,7 +189,8 @@ def parse(text: bytes, name: str) -> Manifest:
     head = reader.fields(0, lines[0])
     if head.get("manifest") != _NAME:
         raise ManifestError("is no manifest of an image", name=name, remedy="give the .manifest of the image")
-    if head.get("version") != FORMAT_VERSION or head.get("algorithm") != _ALGORITHM:
+    # By what they look like: in Python, 1 equals both 1.0 and true.
+    if repr(head.get("version")) != str(FORMAT_VERSION) or head.get("algorithm") != _ALGORITHM:
         raise ManifestError(
             f"version {head.get('version')!r} with {head.get('algorithm')!r} digests is not known",
             name=name,
