@@ -36,6 +36,8 @@ _IMPORTED_LATER = (
     "encodings.idna",
     "mmap",
 )
+#: Extensions that the standard library does without: OpenSSL would be a quarter of the image.
+_LEFT_OUT = ("_hashlib.", "_ssl.")
 #: The kernel's command line. The options in the middle save a quarter of the boot time under emulation.
 KERNEL_OPTIONS = (
     "console=ttyS0 quiet panic=5 nokaslr mitigations=off tsc=reliable no_timer_check cryptomgr.notests "
@@ -111,11 +113,31 @@ _WRAPPER = """\
 exec /{runtime}/bin/python -I -S -c 'import sys; from {module} import main; sys.exit(main())' "$@"
 """
 
-#: Run by the Python of the image: prints which files the modules given as arguments consist of.
+#: Run by the Python of the image: prints which files the modules given as arguments consist of. What our
+#: modules import inside functions only counts, too.
 _TRACE = """\
-import importlib, json, sys
+import ast, importlib, json, sys
+def load(name):
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        pass
 for name in sys.argv[1:]:
     importlib.import_module(name)
+seen = set()
+while todo := {name for name in sys.modules if name.partition(".")[0] == "orbit_testbed"} - seen:
+    seen |= todo
+    for name in sorted(todo):
+        with open(sys.modules[name].__file__) as source:
+            tree = ast.parse(source.read())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    load(alias.name)
+            elif isinstance(node, ast.ImportFrom):
+                load(node.module)
+                for alias in node.names:
+                    load(node.module + "." + alias.name)
 files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
 print(json.dumps(sorted(file for file in files if file)))
 """
@@ -245,7 +267,8 @@ def _add_tools(root: Path, packages: Packages) -> None:
         library = whole / "lib" / version
         for part in packages.libraries:
             for path in filter(Path.is_file, sorted(part.rglob("*"))):
-                tree.copy_file(path, library / path.relative_to(part))
+                if not path.name.startswith(_LEFT_OUT):
+                    tree.copy_file(path, library / path.relative_to(part))
         (library / "lib-dynload").mkdir(parents=True, exist_ok=True)
         for source in _own_sources():
             tree.copy_file(source, library / "orbit_testbed" / source.relative_to(ours))
@@ -275,12 +298,17 @@ def _add_tools(root: Path, packages: Packages) -> None:
 # -- the memory image ----------------------------------------------------------------------------------------
 
 
+def make_memory_system(root: Path, packages: Packages, *, hostkey: Path, authorized_key: str) -> None:
+    """Lay out the memory image: a system with marker and imaging tools."""
+    make_system(root, packages, hostkey=hostkey, authorized_key=authorized_key)
+    tree.write_file(root / ".omf_imageid", MARKER + "\n")
+    _add_tools(root, packages)
+
+
 def _build(target: Path, packages: Packages, hostkey: Path, authorized_key: str) -> None:
     with tempfile.TemporaryDirectory(prefix=".memory-", dir=target.parent) as folder:
         root = Path(folder, "root")
-        make_system(root, packages, hostkey=hostkey, authorized_key=authorized_key)
-        tree.write_file(root / ".omf_imageid", MARKER + "\n")
-        _add_tools(root, packages)
+        make_memory_system(root, packages, hostkey=hostkey, authorized_key=authorized_key)
         target.write_bytes(pack(root))
 
 
