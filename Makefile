@@ -8,7 +8,7 @@ CHECK := $(TOOLS)/setup dev && $(TOOLS)/../.venv/bin/python $(TOOLS)/check.py
 .DEFAULT_GOAL := help
 # tools/check.py shares the parts out itself; `make -j` must not start two runs at once.
 .NOTPARALLEL:
-.PHONY: help demo test check tests setup sanity unit units units-2.17 integration molecule lint types docs build bench clean
+.PHONY: help demo demo-vm test check tests setup sanity unit units units-2.17 integration molecule lint types docs build bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9. -]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -16,6 +16,8 @@ help: ## this list
 
 demo: ## image two groups of nodes with two images, on the embedded testbed
 	@$(TOOLS)/demo
+demo-vm: ## the same on two virtual machines that boot by real PXE (needs QEMU)
+	@$(TOOLS)/demo-vm
 test: ## everything: all checks and all tests
 	@$(CHECK)
 check: ## linters, types, documentation, the collection's tarball
