@@ -1,0 +1,42 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A sample of what ``fuzz_server`` does by the million, and proof that it would notice."""
+
+from __future__ import annotations
+
+import pytest
+
+from orbit_testbed.frisbee import wire
+from orbit_testbed.frisbee.server import Server
+from orbit_testbed.frisbee.work import WorkQueue
+
+from . import fuzz_server
+
+
+def test_the_server_survives_any_datagram() -> None:
+    done = fuzz_server.fuzz(60_000, seed=20261122)
+    count = done.server.count
+    assert count.messages_in >= 60_000
+    assert min(count.invalid, count.joins, count.leaves, count.requests, count.partial_requests) > 1000
+    assert min(count.foreign, done.replies, done.blocks) > 100
+
+
+def test_a_seed_repeats_a_run() -> None:
+    first, second = (fuzz_server.fuzz(3000, seed=5) for _ in range(2))
+    assert first.last == second.last
+    assert (first.blocks, first.replies) == (second.blocks, second.replies)
+
+
+def test_faults_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        answer = Server._answer
+        patch.setattr(Server, "_answer", lambda self, now: (answer(self, now), self._reply(bytes(41))))
+        with pytest.raises(fuzz_server.Finding, match="an answer of 41 bytes"):
+            fuzz_server.fuzz(3000, seed=1)
+    with monkeypatch.context() as patch:
+        add = WorkQueue.add
+        patch.setattr(
+            WorkQueue, "add", lambda self, chunk, bits, *a, **k: add(self, chunk, wire.FULL, *a, **k)
+        )
+        with pytest.raises(fuzz_server.Finding, match="was not asked for"):
+            fuzz_server.fuzz(5000, seed=1)
