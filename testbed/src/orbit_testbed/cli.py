@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from orbit_testbed.ndz import manifest
 from orbit_testbed.nodes import control, faults, host, lifecycle, qemu_packages, qemu_tier
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.layout import (
@@ -237,6 +238,7 @@ def _inventory(options: argparse.Namespace, state: State) -> int:
 
 def _images(options: argparse.Namespace, state: State) -> int:
     found = sorted(state.images.glob("*")) if state.images.exists() else []
+    found = [path for path in found if path.suffix != manifest.SUFFIX]
     for path in found:
         print(f"{path.name:<24} {path.stat().st_size:>12} bytes")
     if not found:

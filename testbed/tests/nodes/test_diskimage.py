@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from orbit_testbed.ndz import manifest, zip_cli
 from orbit_testbed.nodes import diskimage
 from orbit_testbed.nodes.host import program, search_path
 
@@ -114,3 +115,24 @@ def test_the_two_images_differ_in_size(store: tuple[Path, Path]) -> None:
     ]
     assert 4_000_000 < sizes[0] < 7_000_000
     assert sizes[0] * 1.5 < sizes[1] < 12_000_000
+
+
+def test_an_image_comes_with_its_manifest(tmp_path: Path) -> None:
+    source, target = tmp_path / "made", tmp_path / "x.ndz"
+    (tmp_path / "disk").write_bytes(bytes(range(256)) * 40)
+    assert zip_cli.main(["-r", "--no-manifest", str(tmp_path / "disk"), str(source)]) == 0
+    sidecar = manifest.path_of(target)
+    diskimage.copy_unless_same(source, target)
+    known = manifest.read(sidecar)
+    assert manifest.belongs(known, target)
+    before = sidecar.stat().st_mtime_ns, sidecar.stat().st_ino
+    diskimage.copy_unless_same(source, target)
+    assert (sidecar.stat().st_mtime_ns, sidecar.stat().st_ino) == before
+    (tmp_path / "disk").write_bytes(bytes(range(256)) * 44)
+    assert zip_cli.main(["-r", "--no-manifest", str(tmp_path / "disk"), str(source)]) == 0
+    diskimage.copy_unless_same(source, target)
+    assert manifest.read(sidecar) != known
+    assert manifest.belongs(manifest.read(sidecar), target)
+    sidecar.write_bytes(b"damaged")
+    diskimage.copy_unless_same(source, target)
+    assert manifest.belongs(manifest.read(sidecar), target)

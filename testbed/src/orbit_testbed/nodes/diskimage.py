@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orbit_testbed.ndz
+from orbit_testbed.ndz import manifest
 from orbit_testbed.nodes import tree
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.host import program
@@ -156,7 +157,7 @@ def _build(target: Path, recipe: Recipe, hostkey: Path, authorized_key: str) -> 
         make_raw(disk, recipe, hostkey=hostkey, authorized_key=authorized_key)
         run_tool(
             f"imagezip for {recipe.name}",
-            [sys.executable, "-m", "orbit_testbed.ndz.zip_cli", str(disk), str(target)],
+            [sys.executable, "-m", "orbit_testbed.ndz.zip_cli", "--no-manifest", str(disk), str(target)],
         )
 
 
@@ -183,12 +184,27 @@ def build_all(cache: Path, images: Path, *, keys: Path, authorized_key: str) -> 
 
 
 def copy_unless_same(source: Path, target: Path) -> None:
-    """Bring ``target`` to the content of ``source`` unless size and time say that it has it."""
+    """Bring ``target`` to the content of ``source`` unless size and time say that it has it.
+
+    Its manifest is brought up to date likewise.
+    """
     wanted = source.stat()
-    if target.is_file():
-        there = target.stat()
-        if (there.st_size, there.st_mtime_ns) == (wanted.st_size, wanted.st_mtime_ns):
-            return
-    draft = target.with_name(f".{target.name}.new")
-    shutil.copy2(source, draft)
-    draft.replace(target)
+    there = target.stat() if target.is_file() else None
+    if there is None or (there.st_size, there.st_mtime_ns) != (wanted.st_size, wanted.st_mtime_ns):
+        draft = target.with_name(f".{target.name}.new")
+        shutil.copy2(source, draft)
+        draft.replace(target)
+    if not _has_manifest(target):
+        sidecar = manifest.path_of(target)
+        draft = sidecar.with_name(f".{sidecar.name}.new")
+        draft.write_bytes(manifest.of_image(target).encode())
+        draft.replace(sidecar)
+
+
+def _has_manifest(image: Path) -> bool:
+    try:
+        known = manifest.read(manifest.path_of(image))
+    except manifest.ManifestError:
+        return False
+    there = image.stat()
+    return (known.size, known.mtime_ns) == (there.st_size, there.st_mtime_ns)

@@ -101,7 +101,7 @@ def _build(target: Path, recipe: Recipe, packages: Packages, hostkey: Path, auth
         make_raw(disk, recipe, packages, hostkey=hostkey, authorized_key=authorized_key)
         diskimage.run_tool(
             f"imagezip for {recipe.name}",
-            [sys.executable, "-m", "orbit_testbed.ndz.zip_cli", str(disk), str(target)],
+            [sys.executable, "-m", "orbit_testbed.ndz.zip_cli", "--no-manifest", str(disk), str(target)],
         )
 
 
