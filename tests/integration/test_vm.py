@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
@@ -16,6 +17,8 @@ IDENTITIES = {"node1-1": "vm-sender.ndz", "node1-2": "vm-receiver.ndz"}
 @pytest.fixture
 def machines(tmp_path):
     """Two virtual machines, one above the other: the testbed's own inventory gives each row another image."""
+    if os.environ.get("ORBIT_TEST_VM") != "1":
+        pytest.skip("virtual machines are booted by `make test-vm`, or with ORBIT_TEST_VM=1")
     doctor = subprocess.run(
         [program("orbit-testbed"), "doctor", "--tier", "qemu"],
         capture_output=True,

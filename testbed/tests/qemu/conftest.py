@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,16 @@ def packages() -> qemu_packages.Packages:
 
 
 @pytest.fixture(scope="session")
-def bed(packages: qemu_packages.Packages, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+def wanted() -> None:
+    """Booting machines takes two cores for a minute: it is done when it is asked for."""
+    if os.environ.get("ORBIT_TEST_VM") != "1":
+        pytest.skip("virtual machines are booted by `make test-vm`, or with ORBIT_TEST_VM=1")
+
+
+@pytest.fixture(scope="session")
+def bed(
+    wanted: None, packages: qemu_packages.Packages, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bed]:
     """Two virtual machines that tests share: each test switches them off in the end."""
     try:
         host.require_programs()

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from beds import Bed, eventually
@@ -22,9 +24,15 @@ BOOT = 150.0
 
 
 @pytest.fixture(autouse=True)
-def _machines_off(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield
-    bed: Bed = request.getfixturevalue("bed")
+def _two_at_a_time(bed: Bed) -> Iterator[None]:
+    """Tests of several processes wait for each other; whatever one did, its machines are off in the end."""
+    with Path(f"/tmp/orbit-testbed-machines-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+        switch_off(bed)
+
+
+def switch_off(bed: Bed) -> None:
     for node in bed.settings.nodes:
         bed.run("fault", node.name, "none")
         bed.power("offHard", node.name)
