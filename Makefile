@@ -8,7 +8,7 @@ CHECK := $(TOOLS)/setup dev && $(TOOLS)/../.venv/bin/python $(TOOLS)/check.py
 .DEFAULT_GOAL := help
 # tools/check.py shares the parts out itself; `make -j` must not start two runs at once.
 .NOTPARALLEL:
-.PHONY: help demo demo-vm test check tests setup sanity unit units units-2.17 integration molecule lint types docs build bench clean
+.PHONY: help demo demo-vm test check tests setup sanity unit units units-2.17 integration molecule test-vm lint types docs build bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9. -]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -37,6 +37,9 @@ integration: ## the collection against the embedded testbed
 	@$(CHECK) integration
 molecule: ## the demo's playbook as a molecule scenario
 	@$(CHECK) molecule
+test-vm: ## tests that boot virtual machines (needs QEMU; no part of the others)
+	@$(TOOLS)/setup dev && cd $(TOOLS)/.. && ORBIT_TEST_VM=1 .venv/bin/python -m pytest -q \
+	  testbed/tests/qemu/test_machines.py tests/integration/test_vm.py
 lint: ## ruff, ansible-lint, shellcheck, REUSE, changelog
 	@$(CHECK) lint
 types: ## mypy
