@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from beds import Bed, eventually
 
+from orbit_testbed.ndz import manifest
 from orbit_testbed.nodes import diskimage, lifecycle
 from orbit_testbed.nodes.layout import DISK_SIZE
 from orbit_testbed.nodes.memoryimage import MARKER
@@ -130,6 +131,30 @@ def test_a_damaged_disk_hangs_and_says_why(
     assert reason in console
 
 
+def check_the_disk_by_its_manifest(bed: Bed, node: str, image: str) -> None:
+    """In the memory image: everything is there, nothing is asked for, and an image can be made of it."""
+    tools = f"""
+        cat > /tmp/manifest
+        frisbee -i {bed.settings.node(node).control_ip} -m 239.1.2.3 -p 7999 \
+            --manifest /tmp/manifest --resume --verify -q /dev/sda &&
+        imagezip /dev/sda - > /tmp/again.ndz && imagezip --manifest /tmp/again.ndz - > /tmp/again &&
+        imageunzip /tmp/again.ndz /dev/null
+        status=$?; rm /tmp/again.ndz; exit $status"""
+    with manifest.path_of(bed.state.images / image).open("rb") as known:
+        done = subprocess.run(
+            [*lifecycle.ssh_command(bed.state, node), tools],
+            stdin=known,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    chunks = (bed.state.images / image).stat().st_size >> 20
+    assert f"Kept {chunks} of {chunks} chunks\n" in done.stderr
+    assert "(0 actual)\n" in done.stderr
+
+
 def test_an_image_is_written_by_multicast_and_booted(bed: Bed) -> None:
     nodes = {"node1-2": "sender.ndz", "node2-2": "receiver.ndz"}
     bed.link(*nodes)
@@ -154,6 +179,8 @@ def test_an_image_is_written_by_multicast_and_booted(bed: Bed) -> None:
         out, _ = client.communicate(timeout=60)
         assert client.returncode == 0, out
         assert "Wrote " in out, f"{node}: {out}"
+    for node, image in nodes.items():
+        check_the_disk_by_its_manifest(bed, node, image)
     bed.unlink(*nodes)
     for node, image in nodes.items():
         assert bed.call("frisbee/stop", img=image) == "OK"

@@ -55,7 +55,6 @@ _NOT_NEEDED = {
     "wsgiref",
     "asyncio",
     "multiprocessing",
-    "concurrent",
     "html",
     "email",
     "zoneinfo",
