@@ -12,8 +12,8 @@ The pieces, lowest first:
     datagrams to messages and back; the only place that knows byte offsets.
 ``net``
     sockets: one to hear the group, one to send from, segmentation offload both ways.
-``pace``, ``work``
-    when the server may send, and what.
+``pace``, ``adapt``, ``work``
+    when the server may send, how fast when nobody says, and what.
 ``server``
     ``frisbeed``: one thread, one loop.
 ``assembly``, ``asking``

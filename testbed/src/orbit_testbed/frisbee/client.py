@@ -10,7 +10,7 @@ Threads and what they own:
 * One or two *writers* take complete chunks from a queue, check and inflate them and write them to the
   target; inflating and writing release the interpreter's lock. With two, one inflates while the other
   waits for the disk. They hand the buffer back through a second queue and an ``eventfd``. The queues need no
-  bound of their own: there are only so many buffers (64 MiB by default), and without a free one the
+  bound of their own: there are only so many buffers (128 MiB by default), and without a free one the
   protocol thread neither asks for nor keeps new chunks.
 * With a manifest or read-back, :mod:`.integrity` checks each chunk in the writers and reads the disk, by
   threads of its own, before joining and after the end.
@@ -50,10 +50,11 @@ if TYPE_CHECKING:
 
 JOIN_SECONDS: Final = 0.5
 SILENCE_SECONDS: Final = 30.0
-BUFFERS: Final = 64
+BUFFERS: Final = 128
 WORKERS: Final = 2
 _DRAIN: Final = 64
 _SHORT_TAIL_ASKS: Final = 3
+_RECEIVER_NICE: Final = -10
 _MBR_TYPE_AT: Final = 446 + 4
 
 
@@ -426,6 +427,7 @@ class Client:
         self._writers = writers
         written = len(self._checks.kept)
         readers: list[socket.socket | int] = [self._endpoint.rx, writers.wake]
+        normal = _set_nice(_RECEIVER_NICE)
         try:
             while written < assembly.chunks:
                 now = self._receive()
@@ -451,6 +453,7 @@ class Client:
             writers.abandon()
             raise
         finally:
+            _set_nice(normal)
             writers.close()
         self._checks.finish_kept(target)
         target.sync()
@@ -662,3 +665,16 @@ def _uniform() -> float:
     """Return a random number in [0, 1). Not ``random``: importing that takes longer than all the rest."""
     number: int = struct.unpack("=I", os.urandom(4))[0]
     return number / 4294967296
+
+
+def _set_nice(nice: int) -> int:
+    """Set this thread's priority where we may; returns what it was.
+
+    Whoever receives goes first: a full socket buffer loses blocks, a chunk that waits for a writer
+    loses nothing.
+    """
+    thread = threading.get_native_id()
+    before = os.getpriority(os.PRIO_PROCESS, thread)
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, nice)
+    return before

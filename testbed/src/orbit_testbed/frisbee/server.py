@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TextIO
 
 from orbit_testbed.frisbee import wire
+from orbit_testbed.frisbee.adapt import Adapter
 from orbit_testbed.frisbee.net import (
     CONTROL_SIZE,
     MAX_SEGMENTS,
@@ -72,7 +73,7 @@ class ServerError(Exception):
 class ServerConfig(NamedTuple):
     """What to serve and how.
 
-    ``rate`` is in blocks per second (None: as fast as the machine can), ``read_size`` in blocks, times in
+    ``rate`` is in blocks per second (None: as fast as the clients can), ``read_size`` in blocks, times in
     seconds. ``idle_timeout``: positive, end when nothing happened for that long; 0, never; negative, end
     when the last client has left. ``gather`` 0 sends at once.
     """
@@ -160,11 +161,11 @@ class Server:
         self.blocks = wire.blocks_of(self.size)
         self.chunks = -(-self.blocks // wire.CHUNK_BLOCKS)
         self.work = WorkQueue(self.blocks)
-        self._sent_once: dict[int, int] = {}
         self._clients: dict[tuple[int, str], _Client] = {}
         self._addresses: dict[str, float] = {}
 
-        self._pacer = Pacer(config.rate, now)
+        self._adapter = Adapter(now)
+        self._pacer = Pacer(config.rate or self._adapter.rate, now)
         self._dynamic_at, self._dynamic_bad = now, False
         self._sender = BlockSender(self.endpoint, offload=config.offload)
         self._heads = wire.BlockHeads(self.endpoint.own_packed)
@@ -280,10 +281,14 @@ class Server:
             count.retries += 1
             if chunk not in self.work:
                 self._dynamic_bad = True
-        if bits & self._sent_once.get(chunk, 0):
-            count.duplicate_requests += 1
         joined = self._addresses.get(address, 0.0)
-        if not self.work.add(chunk, bits, now, exact=exact, joined=joined):
+        again = (bits & self.work.sent_once(chunk)).bit_count()
+        late = again > 0 and self._adapter.again(address, again, len(self._clients))
+        count.duplicate_requests += again > 0
+        if self.work.add(chunk, bits, now, exact=exact, joined=joined, late=late):
+            if exact and not late:
+                self._adapter.lost(again)
+        else:
             count.requests_merged += 1
 
     def _join(self, ident: int, address: str, now: float) -> None:
@@ -392,15 +397,13 @@ class Server:
                 packet[at + byte : end * step : step] = heads[low + byte : high : wire.BLOCK_HEAD_SIZE]
             for done in range(0, number, self.config.read_size):
                 self._read(chunk, first + done, min(self.config.read_size, number - done), slot + done)
-            bits = ((1 << number) - 1) << first
-            before = self._sent_once.get(chunk, 0)
-            count.blocks_repeated += (before & bits).bit_count()
-            self._sent_once[chunk] = before | bits
             slot = end
+        count.blocks_repeated = self.work.repeated
         count.blocks_sent += slot
         count.bytes_sent += slot * wire.BLOCK_ON_WIRE
         count.messages_out += slot
         self._pacer.sent(slot)
+        self._adapter.sent(slot)
         self._block_at = self._active_at = now
         self._unsent = self._view[: slot * wire.BLOCK_DATAGRAM]
 
@@ -504,6 +507,10 @@ class Server:
         if config.keepalive and now - self._keepalive_at >= config.keepalive:
             self._keepalive_at = now
             self.endpoint.rejoin()
+        if self._adapter.due(now):
+            rate = self._adapter.look(now)
+            if config.rate is None:
+                self._pacer.set_rate(rate)
         if config.dynamic and config.rate is not None and now - self._dynamic_at >= 0.5:
             # As the 2016 server: a tenth less when something was lost, a sixteenth of the start more if not.
             self._dynamic_at = now

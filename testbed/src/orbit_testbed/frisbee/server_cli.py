@@ -10,6 +10,7 @@ available; 255 the file or the network cannot be used.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from orbit_testbed.frisbee.options import EXIT_FATAL, EXIT_PORT, EXIT_USAGE, Par
 from orbit_testbed.frisbee.server import Server, ServerConfig, ServerError, install_signals
 
 _FREE_PORT_TRIES = 8
+_NICE = -5
 
 
 def ports(text: str) -> range:
@@ -61,7 +63,7 @@ def build_parser() -> Parser:
         type=whole_number(0, 10**9),
         metavar="US",
         default=pace.DEFAULT_GAP_US,
-        help=f"gap in microseconds, 0: no limit ({pace.DEFAULT_GAP_US})",
+        help=f"gap in microseconds, 0: as fast as the clients can ({pace.DEFAULT_GAP_US})",
     )
     add("-D", dest="dynamic", action="store_true", help="go slower while clients lose blocks")
     add(
@@ -157,6 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with os.fdopen(options.ready_fd, "w") as ready:
                 ready.write(address + "\n")
         print(f"frisbeed: serving {options.image} ({server.blocks} blocks) on {address}", file=sys.stderr)
+        # All clients wait for a server that waits for a processor. Only root may say so.
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, _NICE)
         server.run()
     except (NetError, ServerError, OSError) as error:
         return _fail(error, EXIT_FATAL)

@@ -17,12 +17,16 @@ way while the blocks were, and answering it would send them twice to everybody.
   :data:`FLIGHT_SECONDS` before the request came: the asker cannot have missed them yet.
 
 All this goes by when a request reached the machine, not by when the server found the time to look at it.
+
+A second queue holds what only laggards want (:mod:`.adapt`): blocks sent before, that the others have. While
+there is other work, it gets a share of the stream; what somebody else asks for as well moves over.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
+from orbit_testbed.frisbee.adapt import LAGGARD_SHARE
 from orbit_testbed.frisbee.wire import chunk_bits, runs
 
 ECHO_SECONDS = 0.25
@@ -34,11 +38,18 @@ _PASSES_KEPT = 64
 
 
 class WorkQueue:
-    """Items to send, for a file of ``blocks`` blocks. Times are seconds of one clock."""
+    """Items to send, for a file of ``blocks`` blocks. Times are seconds of one clock.
+
+    ``longest`` is the largest number of items so far, ``repeated`` the blocks taken more than once.
+    """
 
     def __init__(self, blocks: int) -> None:
         self._blocks = blocks
         self._waiting: dict[int, int] = {}
+        self._late: dict[int, int] = {}
+        self._late_credit = 0.0
+        self._late_now = False
+        self._sent_once: dict[int, int] = {}
         self._current: int | None = None
         self._left = 0
         self._sent = 0
@@ -46,23 +57,31 @@ class WorkQueue:
         self._passes: dict[int, tuple[float, float]] = {}
         self._flying: deque[tuple[float, int, int]] = deque()
         self.longest = 0
+        self.repeated = 0
 
     def __len__(self) -> int:
-        return len(self._waiting) + (self._current is not None)
+        return len(self._waiting) + len(self._late) + (self._current is not None)
 
     def __contains__(self, chunk: int) -> bool:
-        return chunk in self._waiting or chunk == self._current
+        return chunk in self._waiting or chunk in self._late or chunk == self._current
+
+    def sent_once(self, chunk: int) -> int:
+        """Return the bitmap of the blocks of a chunk that were sent at least once."""
+        return self._sent_once.get(chunk, 0)
 
     @property
     def in_progress(self) -> bool:
         """Whether an item has been begun and not finished."""
         return self._current is not None
 
-    def add(self, chunk: int, bits: int, now: float, *, exact: bool, joined: float = 0.0) -> bool:
+    def add(
+        self, chunk: int, bits: int, now: float, *, exact: bool, joined: float = 0.0, late: bool = False
+    ) -> bool:
         """Ask for blocks of a chunk; returns whether that made a new item. ``now``: when the request came.
 
         ``exact``: the bitmap names what the asker misses, as opposed to a chunk it has not seen at all.
-        ``joined``: when the asker joined, if known. Blocks behind the end of the file are left out.
+        ``joined``: when the asker joined, if known. ``late``: the asker is a laggard. Blocks behind
+        the end of the file are left out.
         """
         whole = chunk_bits(chunk, self._blocks)
         bits &= whole
@@ -77,6 +96,8 @@ class WorkQueue:
                 return False
         if chunk in self._waiting:
             self._waiting[chunk] |= bits
+            if chunk in self._late:
+                self._want_late(chunk, 0, ~bits)
             return False
         for sent, which, flying in reversed(self._flying):
             if sent < now - FLIGHT_SECONDS:
@@ -85,9 +106,37 @@ class WorkQueue:
                 bits &= ~flying
         if not bits:
             return False
+        if late and not bits & ~self._sent_once.get(chunk, 0):
+            fresh = chunk not in self._late
+            self._want_late(chunk, bits, -1)
+            self.longest = max(self.longest, len(self))
+            return fresh
+        self._want_late(chunk, 0, ~bits)
         self._waiting[chunk] = bits
         self.longest = max(self.longest, len(self))
         return True
+
+    def _want_late(self, chunk: int, more: int, keep: int) -> None:
+        """Change what laggards want of a chunk: add ``more``, keep no other bits than those of ``keep``."""
+        bits = (self._late.get(chunk, 0) | more) & keep
+        if bits:
+            self._late[chunk] = bits
+        else:
+            self._late.pop(chunk, None)
+
+    def _next(self) -> dict[int, int]:
+        """Return the queue whose turn it is."""
+        self._late_now = bool(self._late) and (not self._waiting or self._late_credit > 0)
+        return self._late if self._late_now else self._waiting
+
+    def _charge(self, blocks: int) -> None:
+        """Laggards save up for their turn while others are served, and pay for it."""
+        if self._late_now:
+            self._late_credit -= blocks if self._waiting else 0
+        elif self._late:
+            self._late_credit += blocks * LAGGARD_SHARE
+        else:
+            self._late_credit = 0.0
 
     def take(self, limit: int, now: float, *, begin: bool = True) -> list[tuple[int, int, int]]:
         """Take up to ``limit`` blocks off the queue, as (chunk, first block, count) in sending order.
@@ -97,10 +146,11 @@ class WorkQueue:
         batch: list[tuple[int, int, int]] = []
         while self._flying and self._flying[0][0] < now - _FLYING_KEPT_SECONDS:
             self._flying.popleft()
-        while limit and (self._current is not None or (begin and self._waiting)):
+        while limit and (self._current is not None or (begin and (self._waiting or self._late))):
             if self._current is None:
-                self._current = next(iter(self._waiting))
-                self._left = self._waiting.pop(self._current)
+                queue = self._next()
+                self._current = next(iter(queue))
+                self._left = queue.pop(self._current)
                 self._sent = 0
                 self._begun = now
             taken = 0
@@ -112,6 +162,10 @@ class WorkQueue:
                 if not limit:
                     break
             self._flying.append((now, self._current, taken))
+            self._charge(taken.bit_count())
+            before = self._sent_once.get(self._current, 0)
+            self.repeated += (before & taken).bit_count()
+            self._sent_once[self._current] = before | taken
             self._left &= ~taken
             self._sent |= taken
             if not self._left:

@@ -1,0 +1,167 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How fast a server without a fixed rate sends, and whose repairs wait; with a clock of our own."""
+
+from __future__ import annotations
+
+from hypothesis import given, strategies as st
+
+from orbit_testbed.frisbee import wire
+from orbit_testbed.frisbee.adapt import LAGGARD_SHARE, LEAST, MOST, START, WINDOW, Adapter
+from orbit_testbed.frisbee.work import WorkQueue
+
+
+class Cable:
+    """Clients that take ``limit`` blocks a second and ask for the rest again, all of them alike."""
+
+    def __init__(self, limit: float, demand: float = 1e9) -> None:
+        self.limit, self.demand = limit, demand
+        self.now = 100.0
+        self.adapter = Adapter(self.now)
+        self.sent = self.lost = 0.0
+
+    def run(self, seconds: float) -> float:
+        """Let time pass; returns the mean rate at which blocks arrived."""
+        self.sent = self.lost = 0.0
+        end = self.now + seconds
+        while self.now < end:
+            self.now += WINDOW
+            sent = min(self.adapter.rate, self.demand) * WINDOW
+            lost = max(0.0, sent - self.limit * WINDOW)
+            self.adapter.sent(round(sent))
+            self.adapter.lost(round(lost))
+            self.adapter.look(self.now)
+            self.sent += sent
+            self.lost += lost
+        return (self.sent - self.lost) / seconds
+
+
+def test_the_rate_finds_what_the_clients_can_take() -> None:
+    for limit in (2_000.0, 20_000.0, 80_000.0):
+        cable = Cable(limit)
+        cable.run(3.0)
+        assert cable.run(20.0) > 0.7 * limit
+        assert cable.lost < 0.1 * cable.sent
+
+
+def test_without_loss_the_rate_grows_to_the_end_of_the_scale() -> None:
+    cable = Cable(1e9)
+    cable.run(0.5)
+    assert cable.adapter.rate == MOST
+
+
+def test_an_unused_rate_does_not_grow() -> None:
+    cable = Cable(1e9, demand=START / 10)
+    cable.run(2.0)
+    assert cable.adapter.rate == START
+
+
+def test_loss_on_the_cable_does_not_slow_the_stream() -> None:
+    adapter = Adapter(0.0)
+    for step in range(1, 100):
+        adapter.sent(1000)
+        adapter.lost(50)
+        adapter.look(step * WINDOW)
+    assert adapter.rate >= START
+
+
+def test_after_a_fall_the_losses_of_before_do_not_count_again() -> None:
+    adapter = Adapter(0.0)
+    adapter.sent(1000)
+    adapter.lost(900)
+    adapter.look(WINDOW)
+    fallen = adapter.rate
+    assert fallen < START
+    adapter.lost(900)
+    assert adapter.look(2 * WINDOW) == fallen
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(0.03, 10)), max_size=50))
+def test_the_rate_stays_within_its_scale(steps: list[tuple[int, int, float]]) -> None:
+    adapter = Adapter(0.0)
+    now = 0.0
+    for sent, lost, passed in steps:
+        now += passed
+        adapter.sent(sent)
+        adapter.lost(lost)
+        assert LEAST <= adapter.look(now) <= MOST
+
+
+def test_who_alone_asks_again_for_much_is_a_laggard() -> None:
+    adapter = Adapter(0.0)
+    assert not adapter.again("10.0.0.1", 1000, 4)
+    assert adapter.again("10.0.0.1", 9000, 4)
+    assert not adapter.again("10.0.0.2", 100, 4)
+    assert not adapter.again("10.0.0.2", 9900, 4)
+    assert not adapter.laggard("10.0.0.1", 4)
+
+
+def test_of_two_clients_none_is_a_laggard() -> None:
+    assert not Adapter(0.0).again("10.0.0.1", 100_000, 2)
+
+
+def test_a_laggard_is_forgiven_in_time() -> None:
+    adapter = Adapter(0.0)
+    assert adapter.again("10.0.0.1", 9000, 4)
+    adapter.look(2.0)
+    assert not adapter.laggard("10.0.0.1", 4)
+
+
+# -- the queue of laggards ------------------------------------------------------------------------------
+
+
+def sent_before(chunks: int) -> WorkQueue:
+    """Return the queue of a file of ``chunks`` chunks of which the first half was sent."""
+    queue = WorkQueue(chunks * 1024)
+    for chunk in range(chunks // 2):
+        queue.add(chunk, wire.FULL, 1.0, exact=False)
+    while queue:
+        queue.take(60, 1.0)
+    return queue
+
+
+def test_a_laggards_repairs_get_a_small_share_while_there_is_other_work() -> None:
+    queue = sent_before(80)
+    for chunk in range(40):
+        assert queue.add(chunk, wire.FULL, 9.0, exact=True, late=True)
+    for chunk in range(40, 80):
+        assert queue.add(chunk, wire.FULL, 9.0, exact=False)
+    sent = {"late": 0, "fresh": 0}
+    while sent["fresh"] < 40 * 1024:
+        for chunk, _, count in queue.take(60, 9.0):
+            sent["late" if chunk < 40 else "fresh"] += count
+    # One item more or less: an item that was begun is finished.
+    assert abs(sent["late"] - LAGGARD_SHARE * sent["fresh"]) <= 1024
+    rest = 0
+    while queue:
+        rest += sum(count for _, _, count in queue.take(60, 9.0))
+    assert rest + sent["late"] == 40 * 1024
+
+
+def test_what_somebody_else_wants_too_moves_over_and_is_sent_once() -> None:
+    queue = sent_before(4)
+    queue.add(0, 0b1111, 9.0, exact=True, late=True)
+    assert queue.add(0, 0b0011, 9.0, exact=True)
+    queue.add(2, 1, 9.0, exact=False)
+    assert len(queue) == 3
+    assert queue.take(2, 9.0) == [(0, 0, 2)]
+    rest = queue.take(60, 9.0)
+    assert sorted(rest) == [(0, 2, 2), (2, 0, 1)]
+    assert not queue
+
+
+def test_what_was_never_sent_is_nobodys_repair() -> None:
+    queue = sent_before(4)
+    queue.add(1, 1, 9.0, exact=True, late=True)
+    queue.add(3, 1, 9.0, exact=True, late=True)
+    assert queue.take(60, 9.0) == [(3, 0, 1), (1, 0, 1)]
+
+
+def test_repeated_blocks_are_counted() -> None:
+    queue = sent_before(2)
+    assert queue.repeated == 0
+    queue.add(0, 0b101, 9.0, exact=True, late=True)
+    queue.take(60, 9.0)
+    assert queue.repeated == 2
+    assert queue.sent_once(0) == wire.FULL
+    assert queue.sent_once(1) == 0
