@@ -162,7 +162,7 @@ class QemuMachine:
             await self._stop(soft)
 
     async def reset(self) -> None:
-        """Switch off and on: emulation of a machine that was reset inside QEMU is half as fast."""
+        """Switch off and on: a machine that is reset inside QEMU is emulated more slowly from then on."""
         async with self._lock:
             await self._stop(soft=False)
             await self._start()

@@ -329,7 +329,7 @@ def build(cache: Path, packages: Packages, *, hostkey: Path, authorized_key: str
 def pxe_config(name: str, url: str) -> str:
     """Return the pxelinux configuration that boots the memory image ``name`` from files below ``url``.
 
-    Kernel and initramfs come by HTTP, which the firmware of the network card speaks: TFTP takes twice as long
+    Kernel and initramfs come by HTTP, which the firmware of the network card speaks: it is faster than TFTP
     when several machines boot at once. The link itself was read by TFTP.
     """
     return (
