@@ -79,7 +79,7 @@ def describe(held: t.Mapping[str, Holder]) -> str:
 
 
 def node_path(folder: str, node: t.Mapping[str, t.Any]) -> str:
-    """Return the file of a node (its record): the same whatever an inventory calls the host."""
+    """Return the file of a node (a record): the same whatever an inventory calls the host."""
     known = node.get("x") is not None and node.get("y") is not None
     name = f"{node['x']}-{node['y']}" if known else str(node["hrn"])
     return os.path.join(folder, _file_name("node", str(node["domain"]).lower(), name.lower()))
@@ -88,6 +88,19 @@ def node_path(folder: str, node: t.Mapping[str, t.Any]) -> str:
 def stream_path(folder: str, url: str, domain: str, image: str) -> str:
     """Return the file that the runs which use a stream share."""
     return os.path.join(folder, _file_name("stream", url.rstrip("/"), domain.lower(), image))
+
+
+def streams_in(folder: str) -> list[dict[str, str]]:
+    """Return the streams that runs of this host use: ``url``, ``domain`` and ``image`` of each."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(folder):
+            parts = [urllib.parse.unquote(part) for part in name.split(",")]
+            if len(parts) != 4 or parts[0] != "stream":
+                continue
+            if holder_of(os.path.join(folder, name), shared=True):
+                found.append({"url": parts[1], "domain": parts[2], "image": parts[3]})
+    return found
 
 
 def _file_name(*parts: str) -> str:

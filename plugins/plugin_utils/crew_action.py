@@ -13,7 +13,7 @@ import typing as t
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils import guard, record as records
 from ansible_collections.orbit.imaging.plugins.plugin_utils.crew import Crew, Report
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
 from ansible_collections.orbit.imaging.plugins.plugin_utils.voice import Voice
@@ -45,6 +45,7 @@ class CrewAction(ActionBase):
         if self._task.check_mode:
             result.update(changed=bool(nodes), reports={}, predicted=[self.predict(node) for node in nodes])
             return result
+        guard.end_with_parent()
         voice = Voice(record["groups"], Display().display)
         for node in record["nodes"].values():
             if node not in nodes:

@@ -134,6 +134,7 @@ vars:
   orbit_memory_image: memory
   orbit_disk_type: file
   orbit_run_dir: {self.folder}/runs
+  orbit_claim_dir: {self.folder}/claims
 {variables}
 {groups}
 """
