@@ -8,7 +8,7 @@ CHECK := $(TOOLS)/setup dev && $(TOOLS)/../.venv/bin/python $(TOOLS)/check.py
 .DEFAULT_GOAL := help
 # tools/check.py shares the parts out itself; `make -j` must not start two runs at once.
 .NOTPARALLEL:
-.PHONY: help demo demo-vm test check tests setup sanity unit units units-2.17 integration molecule test-vm lint types docs build bench clean
+.PHONY: help demo demo-vm test check tests setup sanity unit units units-2.17 integration molecule test-vm lint types docs build bench bench-transport clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9. -]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -51,6 +51,8 @@ build: ## build the collection's tarball into .work/
 	@$(TOOLS)/build
 bench: ## measure; no part of the tests
 	@$(TOOLS)/bench
+bench-transport: ## measure the transport beside its peers; ARGS="-n 1 free" for less
+	@$(TOOLS)/bench-transport $(ARGS)
 setup: ## what every other target does first
 	@$(TOOLS)/setup dev
 clean: ## remove all that was made here (a running testbed is taken down first)

@@ -1,0 +1,539 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measure the transport: our frisbee against its peers on the same work, the same machine, in the same run.
+
+Machines differ and are shared: what counts are the ratios, printed as *asked*, *got* and *met* or *NOT MET*.
+Nothing here passes or fails. Sections run in the order given; see ``--help``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import sys
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import transport_lab as lab
+from transport_lab import Program, Used
+
+BLOCK_ON_WIRE = 1114
+PAYLOAD_SHARE = 1024 / BLOCK_ON_WIRE
+SHAPED = 200_000_000
+GATHER = "0.1"
+TOOL = Path(__file__).resolve().parent / "transport_parts.py"
+
+
+class Run(NamedTuple):
+    """One transfer: seconds from the clients' start to their ends, what each took, blocks sent again."""
+
+    ends: list[float]
+    server: Used
+    clients: list[Used]
+    repeated: float | None = None
+
+    @property
+    def wall(self) -> float:
+        return max(self.ends)
+
+    @property
+    def client_cpu(self) -> float:
+        return statistics.mean(used.cpu for used in self.clients)
+
+
+class Bench:
+    """What the sections share."""
+
+    def __init__(self, folder: Path, options: argparse.Namespace) -> None:
+        self.folder, self.options = folder, options
+        self.disk = lab.make_disk(folder)
+        self.image = folder / "image.ndz"
+        lab.run(*lab.ZIP, str(self.disk), str(self.image))
+        self.blocks = self.image.stat().st_size // 1024
+        self.data = self._data_bytes()
+        self.verdicts: list[str] = []
+        self.checked: set[str] = set()
+        os.sync()
+
+    def _data_bytes(self) -> int:
+        text = lab.run(*lab.ZIP, "-i", str(self.disk))
+        return int(text.rsplit(" of ", 1)[0].split()[-1]) * lab.SECTOR
+
+    def check(self, what: str, disks: Sequence[Path]) -> None:
+        """Compare all disks with the original the first time something is measured, one afterwards."""
+        lab.check_equal(self.disk, disks if what not in self.checked else disks[:1])
+        self.checked.add(what)
+        for disk in disks:
+            disk.unlink(missing_ok=True)
+
+    def many(self, runs: int, *makers: Callable[[], Run]) -> list[list[Run]]:
+        """Run several things ``runs`` times in turn, so that all see the same moods of the machine."""
+        results: list[list[Run]] = [[] for _ in makers]
+        for _ in range(runs):
+            for result, make in zip(results, makers, strict=True):
+                result.append(make())
+        return results
+
+    def verdict(self, what: str, got: float, asked: float, *, least: bool = False, unit: str = "") -> None:
+        """Print and keep one comparison with what is asked for."""
+        met = got >= asked if least else got <= asked
+        line = (
+            f"{what}: asked {'>=' if least else '<='} {asked:g}{unit}, got {got:.3g}{unit}: "
+            f"{'met' if met else 'NOT MET'}"
+        )
+        self.verdicts.append(line)
+        print(f"  -> {line}", flush=True)
+
+    # -- transfers ----------------------------------------------------------------------------------------
+
+    def frisbee(self, clients: Sequence[int], *server_options: str, loss: float = 0.0) -> Run:
+        """One server, some clients; ``loss`` is in per cent."""
+        daemon, programs, start, stats = self.frisbee_start(clients, *server_options, loss=loss)
+        used, ends = lab.wait_all(programs, start)
+        daemon.stop()
+        server_used = daemon.wait()
+        numbers = json.loads(stats.read_text())
+        if self.options.verbose:
+            told = ("blocks_sent", "blocks_repeated", "requests", "partial_requests", "longest_queue",
+                    "rate_blocks_per_second")  # fmt: skip
+            print("   ", {key: numbers[key] for key in told}, [f"{end:.2f}" for end in ends])
+        return Run(ends, server_used, used, numbers["blocks_repeated"] / self.blocks)
+
+    def frisbee_start(
+        self,
+        clients: Sequence[int],
+        *server_options: str,
+        image: Path | None = None,
+        gather: str = GATHER,
+        loss: float = 0.0,
+        stream: int = 1,
+    ) -> tuple[Program, list[Program], float, Path]:
+        """Start one; returns server, clients, when the clients were started, and where the statistics are."""
+        group, stats = f"239.77.1.{stream}", self.folder / f"stats{stream}.json"
+        end, ready = os.pipe()
+        daemon = Program(
+            "s1",
+            [*lab.FRISBEED, "-i", lab.SERVER, "-m", group, "-p", str(lab.PORT), "-G", "0", "--gather", gather,
+             "--stats", str(stats), "--ready-fd", str(ready), *server_options, str(image or self.image)],
+            keep=(ready,),
+        )  # fmt: skip
+        os.close(ready)
+        if not os.read(end, 100):
+            raise lab.LabError(f"frisbeed: {daemon.output()}")
+        os.close(end)
+        program = (lab.PYTHON, "-m", "orbit_testbed.nodes.lossy") if loss else lab.FRISBEE
+        start = time.monotonic()
+        programs = [
+            Program(
+                f"c{i}",
+                [*program, "-i", f"10.77.1.{i}", "-m", group, "-p", str(lab.PORT), "-q",
+                 str(self.folder / f"target{i}")],
+                environment={"ORBIT_TESTBED_LOSS": str(loss)},
+            )
+            for i in clients
+        ]  # fmt: skip
+        return daemon, programs, start, stats
+
+    def targets(self, count: int) -> list[Path]:
+        return lab.fresh(self.folder, count)
+
+    def ours(self, count: int, *server_options: str) -> Run:
+        disks = self.targets(count)
+        result = self.frisbee(range(1, count + 1), *server_options)
+        self.check(f"frisbee {count}", disks)
+        return result
+
+    def udpcast(self, count: int) -> Run:
+        disks = self.targets(count)
+        sender = Program(
+            "s1",
+            ["udp-sender", "--file", str(self.image), "--interface", "eth0", "--portbase", "9000", "--nokbd",
+             "--no-progress", "--min-receivers", str(count), "--full-duplex",
+             "--mcast-rdv-address", "239.77.3.1"],
+        )  # fmt: skip
+        start = time.monotonic()
+        receivers = [
+            Program(
+                f"c{i}",
+                ["udp-receiver", "--interface", "eth0", "--portbase", "9000", "--nokbd", "--no-progress",
+                 "--mcast-rdv-address", "239.77.3.1"],
+                [*lab.UNZIP, "-", str(disk)],
+            )
+            for i, disk in enumerate(disks, 1)
+        ]  # fmt: skip
+        used, ends = lab.wait_all(receivers, start)
+        server = sender.wait()
+        self.check(f"udpcast {count}", disks)
+        return Run(ends, server, used)
+
+    def http(self, count: int) -> Run:
+        disks = self.targets(count)
+        server = Program("s1", [lab.PYTHON, str(TOOL), "serve", str(self.image), f"{lab.SERVER}:8080"])
+        while "ready" not in server.output():
+            time.sleep(0.01)
+        start = time.monotonic()
+        clients = [
+            Program(
+                f"c{i}",
+                ["curl", "-sf", f"http://{lab.SERVER}:8080/image.ndz"],
+                [*lab.UNZIP, "-", str(disk)],
+            )
+            for i, disk in enumerate(disks, 1)
+        ]
+        used, ends = lab.wait_all(clients, start)
+        server.stop()
+        taken = server.wait(stopped=True)
+        self.check(f"http {count}", disks)
+        return Run(ends, taken, used)
+
+    def uftp(self, count: int) -> Run:
+        """uftp writes a file; imageunzip reads that when it is there."""
+        disks = self.targets(count)
+        start = time.monotonic()
+        clients = []
+        for i, disk in enumerate(disks, 1):
+            place = self.folder / f"uftp{i}"
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            shutil.rmtree(f"{place}.new", ignore_errors=True)
+            Path(f"{place}.new").mkdir()
+            script = (
+                'uftpd -d -q -I eth0 -M 239.77.4.1 -D "$1" -T "$1.new" & keep=$!; '
+                'while [ ! -f "$1/image.ndz" ]; do sleep 0.02; done; '
+                'shift; "$@"; status=$?; kill $keep; exit $status'
+            )
+            clients.append(
+                Program(
+                    f"c{i}",
+                    ["sh", "-c", script, "sh", str(place), *lab.UNZIP, str(place / "image.ndz"), str(disk)],
+                )
+            )
+        groups = ["-M", "239.77.4.1", "-P", "239.77.4.2"]
+        sender = Program(
+            "s1",
+            ["uftp", "-q", "-R", "-1", "-I", "eth0", *groups, "-r", "0.05:0.01:0.5", str(self.image)],
+        )
+        used, ends = lab.wait_all(clients, start)
+        server = sender.wait(stopped=True)
+        self.check(f"uftp {count}", disks)
+        return Run(ends, server, used)
+
+    # -- sections -----------------------------------------------------------------------------------------
+
+    def show(self, what: str, runs: list[Run]) -> float:
+        """Print the medians of some runs; returns the wall time's."""
+        wall = statistics.median(run.wall for run in runs)
+        spread = f"{min(run.wall for run in runs):.2f}-{max(run.wall for run in runs):.2f}"
+        server = statistics.median(run.server.cpu for run in runs)
+        client = statistics.median(run.client_cpu for run in runs)
+        memory = max(used.memory for run in runs for used in run.clients) >> 20
+        again = [run.repeated for run in runs if run.repeated is not None]
+        repeated = f"{100 * statistics.median(again):6.1f} %" if again else "       -"
+        print(
+            f"  {what:34} {wall:7.2f} s ({spread:>11})  {self.data / wall / 1e6:7.1f} MB/s  "
+            f"server {server:5.2f} s  client {client:5.2f} s  {memory:4} MiB  again {repeated}",
+            flush=True,
+        )
+        return wall
+
+    def parts(self) -> dict[str, float]:
+        """What each part alone can do, in MB of disk data per second."""
+        print("\nEach part alone (MB of disk data a second)")
+        rates: dict[str, float] = {}
+        lab.fresh(self.folder, 1)
+        for name in ("read", "send", "receive", "inflate", "write", "unpack"):
+            seconds = []
+            for _ in range(self.options.runs):
+                if name == "receive":
+                    seconds.append(self._receive_alone())
+                else:
+                    target = str(lab.fresh(self.folder, 1)[0])
+                    text = Program("s1", [lab.PYTHON, str(TOOL), name, str(self.image), target])
+                    text.wait()
+                    seconds.append(float(text.output().split()[-1]))
+            rates[name] = self.data / statistics.median(seconds) / 1e6
+            print(f"  {name:10} {rates[name]:8.0f} MB/s  ({statistics.median(seconds):.3f} s)", flush=True)
+        return rates
+
+    def _receive_alone(self) -> float:
+        receiver = Program("c1", [lab.PYTHON, str(TOOL), "receive", str(self.image), "-"])
+        while "ready" not in receiver.output():
+            time.sleep(0.01)
+        Program("s1", [lab.PYTHON, str(TOOL), "send", str(self.image), "-"]).wait()
+        receiver.wait()
+        return float(receiver.output().split()[-1])
+
+    def free(self) -> None:
+        """1, 2, 4 and 8 clients on an unshaped wire, against the peers."""
+        rates = self.parts()
+        print("\nFree wire (seconds of the last client; CPU seconds; blocks sent again)")
+        walls: dict[tuple[str, int], float] = {}
+        cpu: dict[int, float] = {}
+        for count in self.options.clients:
+            makers: list[tuple[str, Callable[[], Run]]] = [("frisbee", lambda n=count: self.ours(n))]
+            if "udpcast" in self.options.peers:
+                makers.append(("udpcast | imageunzip", lambda n=count: self.udpcast(n)))
+            if "http" in self.options.peers:
+                makers.append(("http | imageunzip", lambda n=count: self.http(n)))
+            if "uftp" in self.options.peers:
+                makers.append(("uftp, imageunzip", lambda n=count: self.uftp(n)))
+            for (name, _), runs in zip(
+                makers, self.many(self.options.runs, *(m for _, m in makers)), strict=True
+            ):
+                walls[name, count] = self.show(f"{count} x {name}", runs)
+                if name == "frisbee":
+                    cpu[count] = statistics.median(run.client_cpu for run in runs)
+                    again = statistics.median(run.repeated or 0.0 for run in runs)
+                    self.verdict(f"{count} clients, blocks sent again", 100 * again, 5, unit=" %")
+        for count in self.options.clients:
+            ours = walls["frisbee", count]
+            if ("udpcast | imageunzip", count) in walls and count == 4:
+                self.verdict("4 clients, of udpcast's time", ours / walls["udpcast | imageunzip", count], 0.5)
+            if ("http | imageunzip", count) in walls:
+                self.verdict(
+                    f"{count} clients, of HTTP's time", ours / walls["http | imageunzip", count], 1.15
+                )
+        if 4 in cpu:
+            self.verdict("4 clients, of the C programs' 3.7 s", walls["frisbee", 4] / 3.7, 0.35)
+            self.verdict("4 clients, of the C client's 1.1 CPU s", cpu[4] / 1.1, 0.5)
+        if 1 in cpu:
+            slowest = min(rates.values())
+            self.verdict(
+                "1 client, share of the slowest part alone",
+                self.data / walls["frisbee", 1] / 1e6 / slowest, 0.7, least=True,
+            )  # fmt: skip
+
+    def shaped_wire(self) -> None:
+        """The server's link at 200 Mbit/s, ours at the same ``-W`` (and slightly below)."""
+        print(f"\nServer's link {SHAPED // 1_000_000} Mbit/s")
+        lab.shape("s1", SHAPED)
+        walls: dict[int, float] = {}
+        ideal = self.blocks * BLOCK_ON_WIRE * 8 / SHAPED
+        for count in self.options.clients:
+            ours, free = self.many(
+                self.options.runs,
+                lambda n=count: self.ours(n, "-W", str(SHAPED)),
+                lambda n=count: self.ours(n),
+            )
+            walls[count] = self.show(f"{count} x frisbee, -W {SHAPED}", ours)
+            self.show(f"{count} x frisbee, no -W", free)
+        lab.shape("s1", None)
+        print(f"  the blocks alone take {ideal:.2f} s on this cable")
+        first, last = min(walls), max(walls)
+        self.verdict(f"{last} clients, of the time of {first}", walls[last] / walls[first], 1.05)
+        self.verdict("share of the link's payload rate", ideal / walls[last], 0.92, least=True)
+
+    def zipping(self) -> None:
+        """imagezip and imageunzip against zlib on one core."""
+        print("\nimagezip and imageunzip (MB of disk data a second)")
+        target = self.folder / "again.ndz"
+        timed: dict[str, list[float]] = {"zip": [], "unzip": [], "zlib -1": [], "zlib inflate": []}
+        size = 0
+        for _ in range(self.options.runs):
+            for what in timed:
+                start = time.monotonic()
+                if what == "zip":
+                    lab.run(*lab.ZIP, str(self.disk), str(target))
+                    seconds = time.monotonic() - start
+                elif what == "unzip":
+                    disk = lab.fresh(self.folder, 1)[0]
+                    start = time.monotonic()
+                    lab.run(*lab.UNZIP, str(self.image), str(disk))
+                    seconds = time.monotonic() - start
+                    lab.check_equal(self.disk, [disk])
+                else:
+                    name = "deflate1" if what == "zlib -1" else "zinflate"
+                    text = lab.run(lab.PYTHON, str(TOOL), name, str(self.image), "-").split()
+                    seconds, size = float(text[-1]), int(text[-2]) if name == "deflate1" else size
+                timed[what].append(seconds)
+        median = {what: statistics.median(values) for what, values in timed.items()}
+        for what, seconds in median.items():
+            print(f"  {what:14} {self.data / seconds / 1e6:7.0f} MB/s ({seconds:.3f} s)")
+        used = self.image.stat().st_size
+        print(f"  image {used / 1e6:.1f} MB, zlib level 1 {size / 1e6:.1f} MB")
+        self.verdict("imagezip, times zlib -1", median["zlib -1"] / median["zip"], 4, least=True)
+        self.verdict("imagezip, size of zlib -1", used / size, 1.1)
+        self.verdict("imageunzip, times zlib", median["zlib inflate"] / median["unzip"], 2, least=True)
+        target.unlink()
+
+    def rate(self) -> None:
+        """``-W``: bytes on the cable, and how smooth."""
+        print("\n-W: what is on the cable")
+        for megabits in (5, 50, 200, 800):
+            bits = megabits * 1_000_000
+            lab.shape("s1", 10_000_000_000)
+            errors, bursts = [], []
+            for _ in range(self.options.runs):
+                seconds = min(4.0, self.blocks * BLOCK_ON_WIRE * 8 / bits * 0.8)
+                end, ready = os.pipe()
+                daemon = Program(
+                    "s1",
+                    [*lab.FRISBEED, "-i", lab.SERVER, "-m", lab.GROUP, "-p", "7000", "-W", str(bits),
+                     "--ready-fd", str(ready), str(self.image)],
+                    keep=(ready,),
+                )  # fmt: skip
+                os.close(ready)
+                os.read(end, 100)
+                os.close(end)
+                listener = Program(
+                    "c1", [lab.PYTHON, str(TOOL), "listen", str(self.image), f"{bits}:{seconds}"]
+                )
+                listener.wait()
+                daemon.stop()
+                daemon.wait(stopped=True)
+                got, burst = listener.output().split()[-2:]
+                errors.append(float(got) / bits - 1)
+                bursts.append(float(burst))
+            error = max(errors, key=abs)
+            burst = statistics.median(bursts)
+            print(f"  {megabits:4} Mbit/s: {100 * error:+.2f} % at most, bursts {1000 * burst:.2f} ms")
+            self.verdict(f"-W {megabits} Mbit/s, off by", 100 * abs(error), 5, unit=" %")
+            least = BLOCK_ON_WIRE * 8 / bits
+            self.verdict(f"-W {megabits} Mbit/s, burst", 1000 * (burst - least), 2, unit=" ms")
+        lab.shape("s1", None)
+
+    def loss(self) -> None:
+        """Lost datagrams, and one client ten times slower than the others, at 200 Mbit/s."""
+        print("\nLoss (4 clients, -W 200 Mbit/s, each client loses by itself)")
+        walls: dict[float, float] = {}
+        for percent in (0.0, 0.1, 1.0, 5.0):
+            runs = []
+            for _ in range(self.options.runs):
+                disks = self.targets(4)
+                runs.append(self.frisbee(range(1, 5), "-W", str(SHAPED), loss=percent))
+                self.check(f"loss {percent}", disks)
+            walls[percent] = self.show(f"{percent:g} % lost", runs)
+        for percent in (0.1, 1.0, 5.0):
+            self.verdict(f"{percent:g} % lost, of the time without", walls[percent] / walls[0.0],
+                         1.1 + 4 * percent / 100)  # fmt: skip
+        print("\nOne client at a tenth of the speed (its link 20 Mbit/s, the others' free)")
+        for name, options in (("-W 200 Mbit/s", ("-W", str(SHAPED))), ("no -W", ())):
+            alone, mixed, slow = [], [], []
+            for _ in range(self.options.runs):
+                disks = self.targets(3)
+                alone.append(self.frisbee(range(1, 4), *options))
+                self.check("three", disks)
+                disks = self.targets(4)
+                rate = SHAPED // 10 if options else int(self.data / alone[-1].wall * 8 / 10 / 2)
+                lab.shape("c4", rate, incoming=True)
+                result = self.frisbee(range(1, 5), *options)
+                lab.shape("c4", None, incoming=True)
+                self.check("four", disks)
+                mixed.append(result._replace(ends=result.ends[:3]))
+                slow.append(result.ends[3])
+            before = self.show(f"3 fast alone, {name}", alone)
+            after = self.show(f"3 fast beside a slow one, {name}", mixed)
+            print(f"  the slow one took {statistics.median(slow):.2f} s")
+            self.verdict(f"fast clients beside a slow one, {name}", after / before, 1.1)
+
+    def groups(self) -> None:
+        """The shape of the 2003 paper's table 6: 16 clients in 1, 2, 4 or 8 groups."""
+        print("\nGroups: 16 clients at 100 Mbit/s each, the sender's link 1 Gbit/s")
+        small = self.folder / "small.raw"
+        image = self.folder / "small.ndz"
+        with self.disk.open("rb") as source, small.open("wb") as target:
+            target.write(source.read(64 << 20))
+        # As it is: a disk cut short has no file system that could be read.
+        lab.run(*lab.ZIP, "-r", "-z", "1", str(small), str(image))
+        lab.remove_network()
+        lab.make_network(16, snooping=True)
+        lab.shape("s1", 1_000_000_000)
+        for i in range(1, 17):
+            lab.shape(f"c{i}", 100_000_000, incoming=True)
+        walls: dict[int, float] = {}
+        for number in (1, 2, 4, 8):
+            lasts, spreads = [], []
+            for _ in range(self.options.runs):
+                ends = self._grouped(number, image)
+                lasts.append(max(ends))
+                spreads.append(max(ends) / min(ends))
+            walls[number] = statistics.median(lasts)
+            spread = statistics.median(spreads)
+            print(f"  {number} x {16 // number:2} clients: last group ends after {walls[number]:6.2f} s, "
+                  f"last of first {spread:.2f}", flush=True)  # fmt: skip
+            if number > 1:
+                self.verdict(f"{number} groups, of the time of one", walls[number] / walls[1], 1.15)
+                self.verdict(f"{number} groups, last of first", spread, 1.1)
+        lab.remove_network()
+        lab.make_network(max(*self.options.clients, 4))
+        small.unlink()
+        image.unlink()
+
+    def _grouped(self, number: int, image: Path) -> list[float]:
+        """Serve ``number`` groups at 95 Mbit/s each, from one machine; returns when each group's last ended."""
+        size = 16 // number
+        self.targets(16)
+        groups = [range(1 + i * size, 1 + (i + 1) * size) for i in range(number)]
+        running = [
+            self.frisbee_start(clients, "-W", "95000000", image=image, stream=i + 1, gather="1")
+            for i, clients in enumerate(groups)
+        ]
+        everybody = [program for _, programs, *_ in running for program in programs]
+        _, ends = lab.wait_all(everybody, running[0][2])
+        for daemon, *_ in running:
+            daemon.stop()
+            daemon.wait()
+        for path in self.folder.glob("target*"):
+            lab.run("cmp", "-n", str(64 << 20), str(self.disk), str(path))
+            path.unlink()
+        return [max(ends[i * size : (i + 1) * size]) for i in range(number)]
+
+
+SECTIONS: dict[str, Callable[[Bench], None]] = {
+    "free": Bench.free,
+    "shaped": Bench.shaped_wire,
+    "zip": Bench.zipping,
+    "rate": Bench.rate,
+    "loss": Bench.loss,
+    "groups": Bench.groups,
+}
+
+
+def main() -> int:
+    """Run the sections asked for."""
+    parser = argparse.ArgumentParser(description="Measure the transport; nothing passes or fails.")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("-n", dest="runs", type=int, default=5, help="runs, of which the median counts (5)")
+    parser.add_argument("-c", dest="clients", default="1,2,4,8", help="numbers of clients (1,2,4,8)")
+    parser.add_argument("-p", dest="peers", default="udpcast,http,uftp", help="peers (udpcast,http,uftp)")
+    parser.add_argument("-v", dest="verbose", action="store_true", help="print each run")
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    unknown = set(options.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(f"no section {', '.join(sorted(unknown))}")
+    if options.inside is None:
+        return lab.enter(sys.argv)
+    options.clients = [int(number) for number in options.clients.split(",")]
+    options.peers = set(options.peers.split(","))
+    lab.prepare(options.inside)
+    try:
+        lab.make_network(max(*options.clients, 4))
+        bench = Bench(options.inside, options)
+        print(
+            f"disk {lab.DISK_SIZE >> 20} MiB, {bench.data / 1e6:.0f} MB of it data, image "
+            f"{bench.blocks / 1024:.0f} chunks; {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; "
+            f"medians of {options.runs}; zlib {zlib.ZLIB_RUNTIME_VERSION}",
+            flush=True,
+        )
+        for section in options.sections or SECTIONS:
+            SECTIONS[section](bench)
+    except lab.LabError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    print("\nAsked and got")
+    for line in bench.verdicts:
+        print(f"  {line}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
