@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import random
 import socket
+import struct
 import sys
 import tempfile
 import threading
@@ -201,6 +202,22 @@ def test_what_was_written_is_read_back(stand: Stand, known: bool, plain: bool) -
         again = onto(fetch.disk, running, resume=True, **options).wait()
         assert "Kept 3 of 3 chunks" in again.err.getvalue()
         assert f"Verified {size} bytes" in again.err.getvalue()
+
+
+def test_in_a_partition(stand: Stand) -> None:
+    """One that begins at no multiple of what direct reads ask for."""
+    path, disk = stand.image(2)
+    running = stand.serve(path, rate=None)
+    entry = struct.pack("<B3xB3xII", 0, 0x83, 3, len(disk) // 512)
+    table = (bytes(446) + entry).ljust(510, b"\0") + b"\x55\xaa"
+    target = stand.file(table + b"x" * (2 * 512 + len(disk) + 512))
+    options = {"partition": 1, "manifest": manifest.of_image(path), "resume": True, "verify": True}
+    first = onto(target, running, zero_free=True, **options).wait()
+    assert target.read_bytes() == table + b"x" * 2 * 512 + disk + b"x" * 512
+    assert "Kept 0 of 2 chunks" in first.err.getvalue()
+    again = onto(target, running, **options).wait()
+    assert "Kept 2 of 2 chunks" in again.err.getvalue()
+    assert f"Verified {2 * 40 * 512} bytes" in again.err.getvalue()
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -172,8 +172,8 @@ class _Writers:
 class Client:
     """One transfer; :meth:`run` does it.
 
-    Raises :class:`ClientError`, :class:`net.NetError` or :class:`NdzError`; lines for people and for the
-    controller go to ``out`` and ``err``.
+    Raises :class:`ClientError`, :class:`integrity.CheckError`, :class:`net.NetError` or :class:`NdzError`;
+    lines for people and for the controller go to ``out`` and ``err``.
     """
 
     def __init__(self, config: ClientConfig, out: TextIO | None = None, err: TextIO | None = None) -> None:
