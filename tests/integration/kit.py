@@ -169,10 +169,10 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str]) -> Played:
+def finish(process: subprocess.Popen[str], limit: float = LIMIT) -> Played:
     """Wait for a started ``ansible-playbook``."""
     try:
-        output, _none = process.communicate(timeout=LIMIT)
+        output, _none = process.communicate(timeout=limit)
     finally:
         if process.poll() is None:
             process.kill()
