@@ -16,6 +16,8 @@ from orbit_testbed.nodes import host, qemu_machine, qemu_packages
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.faults import Fault
 from orbit_testbed.nodes.layout import Settings, State
+from orbit_testbed.power.base import PowerError, PowerState
+from orbit_testbed.power.machines import MachinePower
 from orbit_testbed.power.qemu import Qmp, QmpError
 
 GREETING = {"QMP": {"version": {}, "capabilities": []}}
@@ -177,3 +179,26 @@ def test_apt_that_does_not_work_says_why(tools: Path) -> None:
     with pytest.raises(TestbedError, match="Unable to locate package thing") as caught:
         qemu_packages.fetch(["thing"])
     assert "apt-get update" in caught.value.remedy
+
+
+def test_a_machine_that_cannot_be_started_stays_off_and_says_why(
+    packages: qemu_packages.Packages, tmp_path: Path
+) -> None:
+    settings = Settings(tier="qemu", columns=1, rows=1)
+    state = State(tmp_path)
+    chassis = qemu_machine.Chassis(settings, state, "tcg")
+    state.disk(settings.nodes[0]).parent.mkdir(parents=True)  # but no disk
+
+    async def main() -> None:
+        machine = qemu_machine.QemuMachine(settings.nodes[0], chassis)
+        power = MachinePower({"node1-1": machine})
+        with pytest.raises(PowerError, match=r"node1-1: QEMU does not start: .*disk\.raw"):
+            await power.on(["node1-1"])
+        assert not machine.powered
+        assert not machine.running
+        assert power.state("node1-1") is PowerState.OFF
+        await power.off(["node1-1"])
+        with pytest.raises(PowerError, match="unknown node: node9-9"):
+            await power.on(["node1-1", "node9-9"])
+
+    asyncio.run(asyncio.wait_for(main(), 60))
