@@ -40,3 +40,17 @@ def test_faults_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         with pytest.raises(fuzz_server.Finding, match="was not asked for"):
             fuzz_server.fuzz(5000, seed=1)
+
+
+def test_what_waits_twice_is_sent_once() -> None:
+    """Found by fuzzing: a block waited in one queue when its chunk was under way from the other."""
+    queue = WorkQueue(2048)
+    queue.add(0, wire.FULL, 1.0, exact=False)
+    queue.take(1024, 1.0)
+    queue.add(1, wire.FULL, 3.0, exact=False)
+    queue.add(0, 0b0011, 3.0, exact=True, late=True)
+    queue.add(0, 0b1000, 3.0, exact=True)
+    assert queue.take(1025, 3.0) == [(1, 0, 1024), (0, 0, 1)], "the laggard's turn comes first"
+    queue.add(0, 0b1000, 3.0, exact=True)
+    assert queue.take(100, 3.0) == [(0, 1, 1), (0, 3, 1)]
+    assert not queue

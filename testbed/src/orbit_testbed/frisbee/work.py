@@ -86,7 +86,9 @@ class WorkQueue:
         whole = chunk_bits(chunk, self._blocks)
         bits &= whole
         if chunk == self._current:
-            self._left |= bits & ~self._sent
+            coming = bits & ~self._sent
+            self._left |= coming
+            self._forget(chunk, coming)
             bits &= self._sent
             if not exact and joined <= self._begun:
                 return False
@@ -123,6 +125,15 @@ class WorkQueue:
             self._late[chunk] = bits
         else:
             self._late.pop(chunk, None)
+
+    def _forget(self, chunk: int, bits: int) -> None:
+        """Take blocks of a chunk that are about to be sent off both queues."""
+        if chunk in self._waiting:
+            self._waiting[chunk] &= ~bits
+            if not self._waiting[chunk]:
+                del self._waiting[chunk]
+        if chunk in self._late:
+            self._want_late(chunk, 0, ~bits)
 
     def _next(self) -> dict[int, int]:
         """Return the queue whose turn it is."""
