@@ -130,7 +130,8 @@ def _choose_by_set(hosts: t.Sequence[Host], nodes: str) -> list[Host]:
         raise PlanError("no nodes chosen: the node set given with -e nodes is empty.")
     found: dict[nodeutil.Member, list[Host]] = {}
     for host in hosts:
-        for member in {_place(host), host.name, host.variables.get("orbit_hrn")}:
+        known_as: list[nodeutil.Member | None] = [_place(host), host.name, host.variables.get("orbit_hrn")]
+        for member in dict.fromkeys(known_as):
             if member is not None:
                 found.setdefault(member, []).append(host)
     missing = [_show(member) for member in wanted if member not in found]
