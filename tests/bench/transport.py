@@ -468,7 +468,7 @@ class Bench:
         image.unlink()
 
     def _grouped(self, number: int, image: Path) -> list[float]:
-        """Serve ``number`` groups at 95 Mbit/s each, from one machine; returns when each group's last ended."""
+        """Serve ``number`` groups at 95 Mbit/s each; returns when the last client of each ended."""
         size = 16 // number
         self.targets(16)
         groups = [range(1 + i * size, 1 + (i + 1) * size) for i in range(number)]

@@ -155,3 +155,25 @@ def test_no_rate_no_wait() -> None:
 def test_defaults_are_the_old_servers() -> None:
     assert pace.rate_of_burst(pace.DEFAULT_BURST, pace.DEFAULT_GAP_US) == 8000
     assert pace.rate_of_burst(16, 0) is None
+
+
+def test_a_delay_is_made_up_for_slowly_and_in_part() -> None:
+    pacer = pace.Pacer(10_000.0, 0.0)
+    sent = 0
+
+    def run(start: float, end: float) -> int:
+        nonlocal sent
+        before, step = sent, 0
+        while (now := start + step / 1000) < end:
+            step += 1
+            blocks = pacer.allowed(now)
+            assert blocks <= 10_000 * pace.BURST_SECONDS + 1
+            pacer.sent(blocks)
+            sent += blocks
+        return sent - before
+
+    run(0.0, 1.0)
+    # 50 ms late: 2 ms at once, 10 ms in the time after, the rest never.
+    assert 10_000 + 110 <= run(1.05, 2.05) <= 10_000 + 135
+    pacer.idle()
+    assert run(3.0, 4.0) <= 10_000 + 25

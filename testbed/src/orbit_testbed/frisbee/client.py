@@ -55,6 +55,7 @@ WORKERS: Final = 2
 _DRAIN: Final = 64
 _SHORT_TAIL_ASKS: Final = 3
 _RECEIVER_NICE: Final = -10
+_BEHIND_ROUNDS: Final = 64
 _MBR_TYPE_AT: Final = 446 + 4
 
 
@@ -421,6 +422,7 @@ class Client:
         self._heads = wire.BlockHeads(parse_address(self._server[0], "server address"))
         self._heads_view = memoryview(self._heads.heads)
         self._heard_at = self._useful_at = now
+        self._behind = 0
         keepalive_at = now + config.keepalive if config.keepalive else float("inf")
         plain_size = self._size if config.plain else None
         writers = _Writers(target, config.workers, assembly.chunks, plain_size, self._checks)
@@ -436,7 +438,7 @@ class Client:
                     keepalive_at = now + config.keepalive
                     self._endpoint.rejoin()
                 if assembly.complete < assembly.chunks:
-                    if now >= asker.due():
+                    if now >= asker.due() and self._is_up_to_date():
                         self._ask(now)
                     self._check_silence(now)
                     wait = min(asker.due(), keepalive_at)
@@ -463,9 +465,11 @@ class Client:
         """Take what has come, up to a limit; returns the time."""
         now = time.monotonic()
         receiver, server = self._receiver, self._server
+        self._behind += 1
         for _ in range(_DRAIN):
             source = receiver.receive()
             if source is None:
+                self._behind = 0
                 break
             now = time.monotonic()
             taken = 0
@@ -475,6 +479,13 @@ class Client:
                 for datagram in receiver.datagrams(taken):
                     self._hear(datagram, source, now)
         return now
+
+    def _is_up_to_date(self) -> bool:
+        """Whether all that came has been looked at, as far as that can be waited for.
+
+        A client that was kept from running must not ask for what lies in its socket's buffer.
+        """
+        return self._behind == 0 or self._behind > _BEHIND_ROUNDS
 
     def _take_blocks(self, count: int, now: float) -> int:
         """Take the BLOCKs at the head of what was received; returns how many were valid ones.

@@ -461,6 +461,7 @@ class Server:
                     wait = min(wait, self._pacer.wait())
                 else:
                     self.count.idles += 1
+                    self._pacer.idle()
                 readers: list[socket.socket | int] = [rx, self._wake_read]
                 select.select(readers, writers, [], max(0.0, wait))
                 self._drain_wake()
