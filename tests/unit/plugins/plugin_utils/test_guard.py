@@ -344,8 +344,9 @@ def test_without_a_guard_the_run_is_told_where_to_look(tmp_path):
         guard.tell(str(tmp_path), {"say": "release"})
 
 
-def test_only_the_worker_of_a_playbook_can_start_a_guard():
-    # This process is not a fork of its parent.
+def test_only_the_worker_of_a_playbook_can_start_a_guard(monkeypatch):
+    # A fork has the command line of its parent, and some test runners fork for each test.
+    monkeypatch.setattr(guard, "_command", str)
     with pytest.raises(guard.GuardError, match="not its ansible-playbook"):
         guard.start({"run": "run-1"})
 
