@@ -295,11 +295,12 @@ def test_statistics_file(stand: Stand) -> None:
     running.join()
     numbers = json.loads(stats.read_text())
     assert numbers["state"] == "ended"
+    # On a busy machine the client loses blocks and asks for them again.
+    sent = 2048 + numbers["blocks_repeated"]
     for name, value in {
         "blocks_in_file": 2048,
-        "blocks_sent": 2048,
-        "blocks_repeated": 0,
-        "bytes_sent": 2048 * 1114,
+        "blocks_sent": sent,
+        "bytes_sent": sent * 1114,
         "joins": 2,
         "leaves": 1,
         "port": running.server.port,
