@@ -8,7 +8,7 @@ CHECK := $(TOOLS)/setup dev && $(TOOLS)/../.venv/bin/python $(TOOLS)/check.py
 .DEFAULT_GOAL := help
 # tools/check.py shares the parts out itself; `make -j` must not start two runs at once.
 .NOTPARALLEL:
-.PHONY: help demo demo-vm test check tests setup sanity unit units units-2.17 integration molecule test-vm lint types docs build bench bench-transport clean
+.PHONY: whole-2.17 help demo demo-vm test check tests setup sanity unit units units-2.17 integration molecule test-vm lint types docs build bench bench-transport clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9. -]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -33,6 +33,8 @@ units-2.17: ## the same on the oldest ansible-core supported
 	@$(CHECK) units-2.17
 sanity: ## ansible-test sanity
 	@$(CHECK) sanity
+whole-2.17: ## whole runs on the oldest ansible-core supported
+	@$(CHECK) whole-2.17
 integration: ## the collection against the embedded testbed
 	@$(CHECK) integration
 molecule: ## the demo's playbook as a molecule scenario

@@ -136,6 +136,26 @@ PARTS = (
         tests=True,
         alone=True,
     ),
+    Part(
+        "whole-2.17",
+        "tests",
+        "whole runs, good and bad ones, on the oldest ansible-core",
+        (
+            (
+                "env",
+                f"ORBIT_ANSIBLE_PLAYBOOK={ROOT}/.venv-2.17/bin/ansible-playbook",
+                "pytest",
+                "-q",
+                "tests/integration/test_image.py",
+                "tests/integration/test_failures.py",
+                "-k",
+                "two_groups or check_mode or never or outside",
+            ),
+        ),
+        level="core-2.17",
+        tests=True,
+        alone=True,
+    ),
 )
 
 
