@@ -121,6 +121,7 @@ PARTS = (
         "ruff, ansible-lint, shellcheck, REUSE, changelog",
         (
             ("ruff", "check", "--output-format=concise", "."),
+            ("ruff", "format", "--check", "."),
             ("ansible-lint", "--offline", "--strict", "-q"),
             ("shellcheck", *SHELL_SCRIPTS),
             ("reuse", "lint", "--quiet"),

@@ -36,9 +36,15 @@ def make_world(stand: Stand, tmp_path: Path) -> Iterator[Callable[..., World]]:
         for name in ("omf-5.4", "omf-5.4.1", "default"):
             (links / name).write_text(name)
         settings: dict[str, Any] = {
-            "domain": DOMAIN, "nodes": grid(DOMAIN, 20, 20, network=10), "image_dir": images,
-            "tftp_dir": links, "state_file": tmp_path / "state.json", "log_dir": tmp_path / "log",
-            "frisbeed": NULL_FRISBEED, "port_base": free_ports(8), "memory_image": "omf-5.4",
+            "domain": DOMAIN,
+            "nodes": grid(DOMAIN, 20, 20, network=10),
+            "image_dir": images,
+            "tftp_dir": links,
+            "state_file": tmp_path / "state.json",
+            "log_dir": tmp_path / "log",
+            "frisbeed": NULL_FRISBEED,
+            "port_base": free_ports(8),
+            "memory_image": "omf-5.4",
             "faithful_wait": 0.05,
         }
         world = World(stand, ServicesConfig(**{**settings, **changes}))

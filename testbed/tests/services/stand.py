@@ -103,8 +103,10 @@ class Stand:
 
     def run(self, work: Coroutine[Any, Any, _T] | Awaitable[_T]) -> _T:
         """Run a coroutine in the stand's loop and return its result."""
+
         async def wrapped() -> _T:
             return await work
+
         return asyncio.run_coroutine_threadsafe(wrapped(), self._loop).result(30)
 
     def install(self, services: Services) -> None:
@@ -145,8 +147,14 @@ class World:
         self.services = Services(self.config, self.power)
         self.start()
 
-    def send(self, dialect: str, target: str, method: str = "GET", body: str | None = None,
-             headers: dict[str, str] | None = None) -> Reply:
+    def send(
+        self,
+        dialect: str,
+        target: str,
+        method: str = "GET",
+        body: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.stand.ports[dialect], timeout=20)
         try:
             connection.request(method, target, body, headers or (FORM if body is not None else {}))
@@ -157,8 +165,11 @@ class World:
             connection.close()
 
     def links(self) -> dict[str, str]:
-        return {path.name: os.readlink(path).removeprefix("./")
-                for path in sorted(self.config.tftp_dir.iterdir()) if path.is_symlink()}
+        return {
+            path.name: os.readlink(path).removeprefix("./")
+            for path in sorted(self.config.tftp_dir.iterdir())
+            if path.is_symlink()
+        }
 
     def saved(self) -> Any:
         """Return the state document as it is on disk."""

@@ -17,38 +17,43 @@ from orbit_testbed.services.xml import element, escape
 from .stand import World
 
 _PXE_5_4 = "clearBootImageNS(domain, ns); setBootImageNS(domain, ns, [imgName])"
-_CMC_5_4 = ("offHard(hrn, domain); offSoft(hrn, domain); on(hrn, domain); reboot(hrn, domain); "
-            "reset(hrn, domain); status(hrn, domain)")
-_PXE_5_2 = ("clearBootImageAll(domain); clearBootImageNS(ns, domain); setBootImageAll(domain, [imgName]); "
-            "setBootImageNS(ns, domain, [imgName])")
-_FRISBEE_5_2 = ("checkImage([img]); getAddress([img], [domain]); status([img], [domain]); "
-                "stop([img], [domain])")
+_CMC_5_4 = (
+    "offHard(hrn, domain); offSoft(hrn, domain); on(hrn, domain); reboot(hrn, domain); "
+    "reset(hrn, domain); status(hrn, domain)"
+)
+_PXE_5_2 = (
+    "clearBootImageAll(domain); clearBootImageNS(ns, domain); setBootImageAll(domain, [imgName]); "
+    "setBootImageNS(ns, domain, [imgName])"
+)
+_FRISBEE_5_2 = (
+    "checkImage([img]); getAddress([img], [domain]); status([img], [domain]); stop([img], [domain])"
+)
 
 #: Methods and arguments as the recorded services declare them; brackets: isRequired='false'.
 DECLARED = {
     ("E2", "pxe"): _PXE_5_4,
     ("E2", "frisbee"): "checkImage([domain], [img], [user]); getAddress([domain], [img], [user]); "
-                       "status([domain], [img]); stop([domain], [img])",
+    "status([domain], [img]); stop([domain], [img])",
     ("E2", "cmc"): _CMC_5_4,
     ("E1", "pxe"): _PXE_5_4,
     ("E1", "frisbee"): "checkImage([domain], [img]); getAddress([domain], [img]); status([domain], [img]); "
-                       "stop([domain], [img])",
+    "stop([domain], [img])",
     ("E1", "cmc"): _CMC_5_4,
     ("D", "pxe"): _PXE_5_2,
     ("D", "frisbee"): _FRISBEE_5_2,
     ("D", "cmc"): "allOffHard(); allOffSoft([domain]); allStatus([domain]); getAllNodes([domain]); "
-                  "nodeSetOn(nodes); offHard(name, domain); offSoft(name, domain); on(name); "
-                  "reset(name, domain)",
+    "nodeSetOn(nodes); offHard(name, domain); offSoft(name, domain); on(name); "
+    "reset(name, domain)",
     ("C", "pxe"): _PXE_5_2,
     ("C", "frisbee"): _FRISBEE_5_2,
     ("C", "cmc"): "allOffHard(); allOffSoft([domain]); allStatus([domain]); getAllNodes([domain]); "
-                  "nodeSetOn(nodes); offHard(x, y, domain); offSoft(x, y, domain); on(x, y); "
-                  "reset(x, y, domain)",
+    "nodeSetOn(nodes); offHard(x, y, domain); offSoft(x, y, domain); on(x, y); "
+    "reset(x, y, domain)",
     ("B", "pxe"): "clearBootImageAll(domain); clearBootImageNS(ns, domain); setBootImageAll(domain); "
-                  "setBootImageNS(ns, domain)",
+    "setBootImageNS(ns, domain)",
     ("B", "frisbee"): _FRISBEE_5_2,
     ("B", "cmc"): "allOffHard(); allOffSoft(); allStatus([domain]); getAllNodes(); nodeSetOn(nodes); "
-                  "offHard(x, y); offSoft(x, y); on(x, y); reset(x, y)",
+    "offHard(x, y); offSoft(x, y); on(x, y); reset(x, y)",
 }
 
 
@@ -91,7 +96,10 @@ def test_2005_form_has_the_group_as_root_and_one_args_per_argument() -> None:
 def test_extensions_of_2006_are_declared() -> None:
     pxe = DIALECTS["A"].services["pxe"]
     assert {method.name: method.extension for method in pxe.methods} == {
-        "setBootImage": False, "allSetBootImage": False, "clearBootImage": True, "allClearBootImage": True,
+        "setBootImage": False,
+        "allSetBootImage": False,
+        "clearBootImage": True,
+        "allClearBootImage": True,
     }
     described = service_description(DIALECTS["A"], pxe)
     for method in pxe.methods:
@@ -131,10 +139,16 @@ def test_every_reply_tells_the_dialects_apart(dialect: str, make_world: Callable
     slashed = "path='/cmc'" in world.send(dialect, "/").text
     quotes = pxe.replace('"', "'")
     seen = (
-        "A" if "name='setBootImage'" in quotes else
-        "E2" if "name='user'" in frisbee else
-        "E1" if "name='hrn'" in cmc else
-        "D" if "<arg isRequired='true' name='name'" in cmc and not slashed else
-        "B" if pxe.count("\n") > 1 else "C"
+        "A"
+        if "name='setBootImage'" in quotes
+        else "E2"
+        if "name='user'" in frisbee
+        else "E1"
+        if "name='hrn'" in cmc
+        else "D"
+        if "<arg isRequired='true' name='name'" in cmc and not slashed
+        else "B"
+        if pxe.count("\n") > 1
+        else "C"
     )
     assert seen == dialect

@@ -179,8 +179,11 @@ def test_links_go_by_themselves(make_world: Callable[..., World]) -> None:
 @pytest.mark.parametrize("dialect", ["A", "B", "C", "D"])
 def test_all_nodes(dialect: str, make_world: Callable[..., World]) -> None:
     world = make_world()
-    methods = ("allSetBootImage", "allClearBootImage") if dialect == "A" else (
-        "setBootImageAll", "clearBootImageAll")
+    methods = (
+        ("allSetBootImage", "allClearBootImage")
+        if dialect == "A"
+        else ("setBootImageAll", "clearBootImageAll")
+    )
     reply = world.send(dialect, f"/pxe/{methods[0]}?domain={DOMAIN}")
     assert reply.text.count("<node ") == (0 if dialect == "A" else 400)
     assert len(world.links()) == 400
@@ -206,7 +209,7 @@ def test_request_line_limit(make_world: Callable[..., World]) -> None:
     world = make_world()
     target = f"/pxe/setBootImageNS?domain={DOMAIN}&ns="
     target += f"node1-1.{DOMAIN}," * 200
-    fits = target[:2083 - len("GET  HTTP/1.1\r\n")]
+    fits = target[: 2083 - len("GET  HTTP/1.1\r\n")]
     assert world.send("E2", fits).status == 200
     reply = world.send("E2", fits + "x")
     assert (reply.status, reply.content_type) == (414, "text/plain")

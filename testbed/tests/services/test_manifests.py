@@ -50,7 +50,10 @@ def test_the_client_gets_it_from_every_dialect(world: World, dialect: str) -> No
 
 def test_the_list_tells_which_images_have_one(world: World) -> None:
     assert listed(world) == {
-        "baseline.ndz": "none", "other.ndz": "none", "third.ndz": "none", "real.ndz": "belongs",
+        "baseline.ndz": "none",
+        "other.ndz": "none",
+        "third.ndz": "none",
+        "real.ndz": "belongs",
     }
 
 
@@ -100,5 +103,6 @@ def test_nothing_outside_the_image_folder_is_read(world: World, tmp_path: Path) 
     manifest.path_of(folder / "real.ndz").symlink_to(secret)
     assert refused(world, "real.ndz")[0] == 403
     manifest.path_of(folder / "real.ndz").unlink()
-    assert refused(world, "real.ndz")[1].endswith("has no manifest; make it: imagezip --manifest "
-                                                  + str(folder / "real.ndz"))
+    assert refused(world, "real.ndz")[1].endswith(
+        "has no manifest; make it: imagezip --manifest " + str(folder / "real.ndz")
+    )

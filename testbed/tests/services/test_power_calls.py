@@ -21,28 +21,34 @@ _XY = f"domain={DOMAIN}&x=2&y=1"
 _ALL = 400
 
 
-@pytest.mark.parametrize(("dialect", "call", "asked"), [
-    ("A", "on?x=2&y=1", [("on", "node2-1")]),
-    ("A", "off?x=2&y=1", [("off", "node2-1")]),
-    ("A", "offHard?x=2&y=1", [("off", "node2-1")]),
-    ("A", "offSoft?x=2&y=1", [("off_soft", "node2-1")]),
-    ("A", "reset?x=2&y=1", [("reset", "node2-1")]),
-    ("A", "nodeSetReset?nodes=[[1,1],[1..2,2]]",
-     [("reset", "node1-1"), ("reset", "node1-2"), ("reset", "node2-2")]),
-    ("A", "nodeSetOffSoft?nodes=[20,19..20]", [("off_soft", "node20-19"), ("off_soft", "node20-20")]),
-    ("B", f"on?{_XY}", [("on", "node2-1")]),
-    ("C", f"offSoft?{_XY}", [("off_soft", "node2-1")]),
-    ("C", "nodeSetOn?nodes=[1,1]", [("on", "node1-1")]),
-    ("D", f"reset?{_NAME}", [("reset", "node2-1")]),
-    ("D", f"reset?{_HRN}", [("reset", "node2-1")]),
-    ("D", f"nodeSetOn?nodes=node1-1.{DOMAIN},node2-1.{DOMAIN}", [("on", "node1-1"), ("on", "node2-1")]),
-    ("D", "nodeSetOn?nodes=[[1,1]]", [("on", "node1-1")]),
-    ("E1", f"on?{_HRN}", [("on", "node2-1")]),
-    ("E2", f"offHard?{_HRN}", [("off", "node2-1")]),
-    ("E2", f"offSoft?{_HRN}", [("off_soft", "node2-1")]),
-    ("E2", f"reset?{_HRN}", [("reset", "node2-1")]),
-    ("E2", f"reboot?{_HRN}", [("reset", "node2-1")]),
-])
+@pytest.mark.parametrize(
+    ("dialect", "call", "asked"),
+    [
+        ("A", "on?x=2&y=1", [("on", "node2-1")]),
+        ("A", "off?x=2&y=1", [("off", "node2-1")]),
+        ("A", "offHard?x=2&y=1", [("off", "node2-1")]),
+        ("A", "offSoft?x=2&y=1", [("off_soft", "node2-1")]),
+        ("A", "reset?x=2&y=1", [("reset", "node2-1")]),
+        (
+            "A",
+            "nodeSetReset?nodes=[[1,1],[1..2,2]]",
+            [("reset", "node1-1"), ("reset", "node1-2"), ("reset", "node2-2")],
+        ),
+        ("A", "nodeSetOffSoft?nodes=[20,19..20]", [("off_soft", "node20-19"), ("off_soft", "node20-20")]),
+        ("B", f"on?{_XY}", [("on", "node2-1")]),
+        ("C", f"offSoft?{_XY}", [("off_soft", "node2-1")]),
+        ("C", "nodeSetOn?nodes=[1,1]", [("on", "node1-1")]),
+        ("D", f"reset?{_NAME}", [("reset", "node2-1")]),
+        ("D", f"reset?{_HRN}", [("reset", "node2-1")]),
+        ("D", f"nodeSetOn?nodes=node1-1.{DOMAIN},node2-1.{DOMAIN}", [("on", "node1-1"), ("on", "node2-1")]),
+        ("D", "nodeSetOn?nodes=[[1,1]]", [("on", "node1-1")]),
+        ("E1", f"on?{_HRN}", [("on", "node2-1")]),
+        ("E2", f"offHard?{_HRN}", [("off", "node2-1")]),
+        ("E2", f"offSoft?{_HRN}", [("off_soft", "node2-1")]),
+        ("E2", f"reset?{_HRN}", [("reset", "node2-1")]),
+        ("E2", f"reboot?{_HRN}", [("reset", "node2-1")]),
+    ],
+)
 def test_commands(dialect: str, call: str, asked: list[tuple[str, str]], make_world: MakeWorld) -> None:
     world = make_world()
     reply = world.send(dialect, f"/cmc/{call}")
@@ -50,10 +56,18 @@ def test_commands(dialect: str, call: str, asked: list[tuple[str, str]], make_wo
     assert world.power.log == asked
 
 
-@pytest.mark.parametrize(("dialect", "call", "command"), [
-    ("A", "allOn", "on"), ("A", "allOff", "off"), ("A", "allReset", "reset"), ("A", "allOffSoft", "off_soft"),
-    ("B", "allOffHard", "off"), ("C", "allOffSoft", "off_soft"), ("D", "allOffHard", "off"),
-])
+@pytest.mark.parametrize(
+    ("dialect", "call", "command"),
+    [
+        ("A", "allOn", "on"),
+        ("A", "allOff", "off"),
+        ("A", "allReset", "reset"),
+        ("A", "allOffSoft", "off_soft"),
+        ("B", "allOffHard", "off"),
+        ("C", "allOffSoft", "off_soft"),
+        ("D", "allOffHard", "off"),
+    ],
+)
 def test_commands_to_all(dialect: str, call: str, command: str, make_world: MakeWorld) -> None:
     world = make_world()
     assert world.send(dialect, f"/cmc/{call}").text == "OK"
@@ -79,17 +93,24 @@ def states(root: Element) -> dict[str | None, str | None]:
     return {node.get("name"): node.get("state") for node in root.findall("detail/node")}
 
 
-@pytest.mark.parametrize(("dialect", "name", "lost"), [
-    ("A", "n_{x}_{y}", "NODE NOT AVAILABLE"), ("B", "n_{x}_{y}", "NODE NOT AVAILABLE"),
-    ("C", "n_{x}_{y}", "NODE NOT AVAILABLE"), ("D", f"node{{x}}-{{y}}.{DOMAIN}", "UNKNOWN"),
-])
-def test_status_of_all(dialect: str, name: str, lost: str, make_world: MakeWorld,
-                       monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("dialect", "name", "lost"),
+    [
+        ("A", "n_{x}_{y}", "NODE NOT AVAILABLE"),
+        ("B", "n_{x}_{y}", "NODE NOT AVAILABLE"),
+        ("C", "n_{x}_{y}", "NODE NOT AVAILABLE"),
+        ("D", f"node{{x}}-{{y}}.{DOMAIN}", "UNKNOWN"),
+    ],
+)
+def test_status_of_all(
+    dialect: str, name: str, lost: str, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = make_world()
     world.send("A", "/cmc/nodeSetOn?nodes=[1..3,1]")
     known = world.power.state
-    monkeypatch.setattr(world.power, "state",
-                        lambda node: PowerState.UNKNOWN if node == "node5-5" else known(node))
+    monkeypatch.setattr(
+        world.power, "state", lambda node: PowerState.UNKNOWN if node == "node5-5" else known(node)
+    )
     reply = world.send(dialect, f"/cmc/allStatus?domain={DOMAIN}")
     root = fromstring(reply.text)
     assert root.tag == "TESTBED_STATUS"
@@ -110,18 +131,25 @@ def test_2006_status_has_the_numbers(make_world: MakeWorld) -> None:
     world.send("A", "/cmc/nodeSetOn?nodes=[1..3,1]")
     root = fromstring(world.send("A", "/cmc/status").text)
     assert [root.findtext(tag) for tag in ("nodeCount", "activeNodeCount", "poweredOnNodeCount")] == [
-        "400", "400", "3"]
+        "400",
+        "400",
+        "3",
+    ]
 
 
-@pytest.mark.parametrize(("dialect", "call", "status", "said"), [
-    ("A", "on?x=1&y=1", 500, "internal error"),
-    ("B", f"on?{_XY}", 500, "card of node &lt;2-1&gt; is silent"),
-    ("D", f"on?{_NAME}", 500, "internal error"),
-    ("E1", f"on?{_HRN}", 200, "<ERROR>card of node &lt;2-1&gt; is silent</ERROR>"),
-    ("E2", f"reset?{_HRN}", 200, "<ERROR>card of node &lt;2-1&gt; is silent</ERROR>"),
-])
-def test_a_failing_back_end(dialect: str, call: str, status: int, said: str, make_world: MakeWorld,
-                            monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("dialect", "call", "status", "said"),
+    [
+        ("A", "on?x=1&y=1", 500, "internal error"),
+        ("B", f"on?{_XY}", 500, "card of node &lt;2-1&gt; is silent"),
+        ("D", f"on?{_NAME}", 500, "internal error"),
+        ("E1", f"on?{_HRN}", 200, "<ERROR>card of node &lt;2-1&gt; is silent</ERROR>"),
+        ("E2", f"reset?{_HRN}", 200, "<ERROR>card of node &lt;2-1&gt; is silent</ERROR>"),
+    ],
+)
+def test_a_failing_back_end(
+    dialect: str, call: str, status: int, said: str, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def fail(nodes: Sequence[str]) -> None:
         raise PowerError("card of node <2-1> is silent")
 
@@ -135,9 +163,13 @@ def test_a_failing_back_end(dialect: str, call: str, status: int, said: str, mak
     assert said in reply.text
 
 
-@pytest.mark.parametrize(("dialect", "text"), [
-    ("B", "[[1, 1], [2, 1], "), ("C", "[[1, 1], [2, 1], "),
-    ("D", f'["node1-1.{DOMAIN}", "node2-1.{DOMAIN}", '),
-])
+@pytest.mark.parametrize(
+    ("dialect", "text"),
+    [
+        ("B", "[[1, 1], [2, 1], "),
+        ("C", "[[1, 1], [2, 1], "),
+        ("D", f'["node1-1.{DOMAIN}", "node2-1.{DOMAIN}", '),
+    ],
+)
 def test_all_nodes(dialect: str, text: str, make_world: MakeWorld) -> None:
     assert make_world().send(dialect, f"/cmc/getAllNodes?domain={DOMAIN}").text.startswith(text)

@@ -12,23 +12,26 @@ from hypothesis import given, strategies as st
 from orbit_testbed.services.query import normalize_path, parse_query
 
 
-@pytest.mark.parametrize(("text", "parameters"), [
-    ("", {}),
-    ("a=1&b=2", {"a": "1", "b": "2"}),
-    ("a=1;b=2", {"a": "1", "b": "2"}),
-    ("a=1&a=2", {"a": "1"}),
-    ("&&a=1&;", {"a": "1"}),
-    ("a", {"a": ""}),
-    ("a=", {"a": ""}),
-    ("=x", {"": "x"}),
-    ("a=b=c", {"a": "b=c"}),
-    ("a+b=c+d", {"a b": "c d"}),
-    ("a=%2B%26", {"a": "+&"}),
-    ("a=100%&b=%zz", {"a": "100%", "b": "%zz"}),
-    ("a=%ff", {"a": "\ufffd"}),
-    ("ns=[[1,1],[1..5,2]]", {"ns": "[[1,1],[1..5,2]]"}),
-    ("%61=1", {"a": "1"}),
-])
+@pytest.mark.parametrize(
+    ("text", "parameters"),
+    [
+        ("", {}),
+        ("a=1&b=2", {"a": "1", "b": "2"}),
+        ("a=1;b=2", {"a": "1", "b": "2"}),
+        ("a=1&a=2", {"a": "1"}),
+        ("&&a=1&;", {"a": "1"}),
+        ("a", {"a": ""}),
+        ("a=", {"a": ""}),
+        ("=x", {"": "x"}),
+        ("a=b=c", {"a": "b=c"}),
+        ("a+b=c+d", {"a b": "c d"}),
+        ("a=%2B%26", {"a": "+&"}),
+        ("a=100%&b=%zz", {"a": "100%", "b": "%zz"}),
+        ("a=%ff", {"a": "\ufffd"}),
+        ("ns=[[1,1],[1..5,2]]", {"ns": "[[1,1],[1..5,2]]"}),
+        ("%61=1", {"a": "1"}),
+    ],
+)
 def test_parameters(text: str, parameters: dict[str, str]) -> None:
     assert parse_query(text) == parameters
 
@@ -49,10 +52,20 @@ def test_no_text_is_too_odd(text: str) -> None:
         assert isinstance(value, str)
 
 
-@pytest.mark.parametrize(("path", "parts"), [
-    ("/", []), ("", []), ("/pxe", ["pxe"]), ("/pxe/", ["pxe"]), ("//pxe//x", ["pxe", "x"]),
-    ("/a/./b", ["a", "b"]), ("/a/../b", ["b"]), ("/..", None), ("/a/../../b", None),
-])
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("/", []),
+        ("", []),
+        ("/pxe", ["pxe"]),
+        ("/pxe/", ["pxe"]),
+        ("//pxe//x", ["pxe", "x"]),
+        ("/a/./b", ["a", "b"]),
+        ("/a/../b", ["b"]),
+        ("/..", None),
+        ("/a/../../b", None),
+    ],
+)
 def test_paths(path: str, parts: list[str] | None) -> None:
     assert normalize_path(path) == parts
 

@@ -33,8 +33,12 @@ def fetch(url: str) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_module_serves_and_cleans_up(number: signal.Signals, tmp_path: Path) -> None:
-    with subprocess.Popen([*_MODULE, "--listen", "A=127.0.0.1:0", "--listen", "E2=127.0.0.1:0"], text=True,
-                          stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}) as process:
+    with subprocess.Popen(
+        [*_MODULE, "--listen", "A=127.0.0.1:0", "--listen", "E2=127.0.0.1:0"],
+        text=True,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as process:
         try:
             assert process.stdout is not None
             places = dict(process.stdout.readline().split() for _ in range(2))
@@ -53,8 +57,19 @@ def test_module_serves_and_cleans_up(number: signal.Signals, tmp_path: Path) -> 
 
 
 def test_module_keeps_its_folder(tmp_path: Path) -> None:
-    command = [*_MODULE, "--listen", "B=127.0.0.1:0", "--dir", str(tmp_path / "kept"), "--nodes", "2x1",
-               "--domain", "sb9", "--number", "19"]
+    command = [
+        *_MODULE,
+        "--listen",
+        "B=127.0.0.1:0",
+        "--dir",
+        str(tmp_path / "kept"),
+        "--nodes",
+        "2x1",
+        "--domain",
+        "sb9",
+        "--number",
+        "19",
+    ]
     for expected in (None, "memory"):
         with subprocess.Popen(command, text=True, stdout=subprocess.PIPE) as process:
             try:
@@ -74,12 +89,15 @@ def refused(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--listen", "F=127.0.0.1:0"], "--listen F=127.0.0.1:0: not DIALECT=HOST:PORT"),
-    (["--listen", "A=127.0.0.1"], "--listen A=127.0.0.1: not DIALECT=HOST:PORT"),
-    (["--nodes", "many"], "--nodes many: not COLUMNSxROWS"),
-    (["--number", "300"], "300"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--listen", "F=127.0.0.1:0"], "--listen F=127.0.0.1:0: not DIALECT=HOST:PORT"),
+        (["--listen", "A=127.0.0.1"], "--listen A=127.0.0.1: not DIALECT=HOST:PORT"),
+        (["--nodes", "many"], "--nodes many: not COLUMNSxROWS"),
+        (["--number", "300"], "300"),
+    ],
+)
 def test_module_refuses(arguments: list[str], message: str) -> None:
     done = refused(arguments)
     assert done.returncode == 2

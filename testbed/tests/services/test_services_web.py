@@ -82,14 +82,20 @@ def test_a_client_that_asks_for_it_gets_its_connection_closed(make_world: MakeWo
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json", "multipart/form-data", ""])
 def test_only_forms_are_read(content_type: str, make_world: MakeWorld) -> None:
-    reply = make_world().send("D", "/pxe/setBootImageNS?ns=x&domain=y", "POST", "ns=a&domain=b",
-                              {"Content-Type": content_type})
+    reply = make_world().send(
+        "D", "/pxe/setBootImageNS?ns=x&domain=y", "POST", "ns=a&domain=b", {"Content-Type": content_type}
+    )
     assert reply.text == "Missing parameter 'ns'"
 
 
 def test_form_type_with_parameters_and_capitals(make_world: MakeWorld) -> None:
-    reply = make_world().send("D", "/frisbee/checkImage", "POST", f"domain={DOMAIN}&img=baseline.ndz",
-                              {"Content-Type": "Application/X-WWW-Form-Urlencoded; charset=utf-8"})
+    reply = make_world().send(
+        "D",
+        "/frisbee/checkImage",
+        "POST",
+        f"domain={DOMAIN}&img=baseline.ndz",
+        {"Content-Type": "Application/X-WWW-Form-Urlencoded; charset=utf-8"},
+    )
     assert reply.text == "OK"
 
 
@@ -107,7 +113,7 @@ def test_head_executes(make_world: MakeWorld) -> None:
 
 
 def test_error_page(make_world: MakeWorld) -> None:
-    reply = make_world().send("C", "/pxe/setBootImageNS?ns=" + quote("<a b=\"c\">&"))
+    reply = make_world().send("C", "/pxe/setBootImageNS?ns=" + quote('<a b="c">&'))
     assert reply.headers["connection"] == "close"
     assert "&lt;a b=&quot;c&quot;&gt;&amp;" in reply.text
     assert "<TITLE>Bad Request</TITLE>" in reply.text
@@ -130,7 +136,7 @@ def test_neutral_endpoint_on_every_port(make_world: MakeWorld) -> None:
         assert (nodes["node2-3"]["power"], nodes["node3-2"]["power"]) == ("on", "off")
         assert (nodes["node1-1"]["link"], nodes["node2-1"]["link"]) == ("omf-5.4", None)
         assert [link["hex"] for link in state["links"]] == ["0A0A0101"]
-        stream, = state["streams"]
+        (stream,) = state["streams"]
         assert (stream["image"], stream["users"]) == ("other.ndz", 1)
         assert stream["stats"] == {"blocks_sent": 0, "clients": 0}
         assert world.send(dialect, "/orbit/nothing").status == 404
@@ -140,24 +146,29 @@ def test_neutral_endpoint_on_every_port(make_world: MakeWorld) -> None:
 def test_broken_requests_get_an_answer_not_a_trace(make_world: MakeWorld) -> None:
     world = make_world()
     for data in (
-        b"\0\1\2\r\n\r\n", b"GET\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"POST /pxe HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"\0\1\2\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /pxe HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
     ):
         found = raw(world, "E2", data)
         assert found.startswith(b"HTTP/1.1 4")
         assert b"Traceback" not in found
 
 
-def test_a_client_that_leaves_in_the_middle_harms_nobody(make_world: MakeWorld,
-                                                         caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_leaves_in_the_middle_harms_nobody(
+    make_world: MakeWorld, caplog: pytest.LogCaptureFixture
+) -> None:
     world = make_world()
     raw(world, "E2", b"POST /pxe/setBootImageNS HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nns=")
     assert world.send("E2", "/").status == 200
     assert "Traceback" not in caplog.text
 
 
-def test_our_own_fault_is_an_internal_error_in_every_dialect(make_world: MakeWorld,
-                                                             caplog: pytest.LogCaptureFixture) -> None:
+def test_our_own_fault_is_an_internal_error_in_every_dialect(
+    make_world: MakeWorld, caplog: pytest.LogCaptureFixture
+) -> None:
     world = make_world()
     world.config.tftp_dir.joinpath("0A0A0101").mkdir()
     reply = world.send("A", "/pxe/setBootImage?node=node1-1")
@@ -171,16 +182,45 @@ def test_our_own_fault_is_an_internal_error_in_every_dialect(make_world: MakeWor
 
 # -- fuzz --------------------------------------------------------------------------------------------------
 
-_NAMES = sorted({arg.name for dialect in DIALECTS.values() for service in dialect.services.values()
-                 for method in service.methods for arg in method.args})
-_METHODS = sorted({(service.name, method.name) for dialect in DIALECTS.values()
-                   for service in dialect.services.values() for method in service.methods})
+_NAMES = sorted(
+    {
+        arg.name
+        for dialect in DIALECTS.values()
+        for service in dialect.services.values()
+        for method in service.methods
+        for arg in method.args
+    }
+)
+_METHODS = sorted(
+    {
+        (service.name, method.name)
+        for dialect in DIALECTS.values()
+        for service in dialect.services.values()
+        for method in service.methods
+    }
+)
 _VALUES = (
     st.text(max_size=20)
-    | st.sampled_from([
-        DOMAIN, "default", "", f"node1-1.{DOMAIN}", "node1-1", "1", "[1,1]", "[[1,1],[1..5,2]]",
-        "[1..9999,1..9999]", "baseline.ndz", "../x", "$(reboot)", "'; drop", "a" * 500, "%", "\0",
-    ])
+    | st.sampled_from(
+        [
+            DOMAIN,
+            "default",
+            "",
+            f"node1-1.{DOMAIN}",
+            "node1-1",
+            "1",
+            "[1,1]",
+            "[[1,1],[1..5,2]]",
+            "[1..9999,1..9999]",
+            "baseline.ndz",
+            "../x",
+            "$(reboot)",
+            "'; drop",
+            "a" * 500,
+            "%",
+            "\0",
+        ]
+    )
 ).map(lambda text: quote(text.encode("utf-8", "surrogatepass"), safe="[],."))
 _TARGETS = st.tuples(
     st.sampled_from(_METHODS).map("/".join) | st.text(alphabet="abpxe/.%2f", max_size=12),
@@ -209,10 +249,14 @@ def fuzz_world(make_world: MakeWorld) -> World:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(target=_TARGETS, dialect=st.sampled_from(sorted(DIALECTS)),
-       method=st.sampled_from(["GET", "POST", "HEAD"]))
-def test_any_request_gets_a_reply_of_the_dialect(target: str, dialect: str, method: str,
-                                                 fuzz_world: World) -> None:
+@given(
+    target=_TARGETS,
+    dialect=st.sampled_from(sorted(DIALECTS)),
+    method=st.sampled_from(["GET", "POST", "HEAD"]),
+)
+def test_any_request_gets_a_reply_of_the_dialect(
+    target: str, dialect: str, method: str, fuzz_world: World
+) -> None:
     path, _, query = target.partition("?")
     form = query if method == "POST" else None
     reply = fuzz_world.send(dialect, path.replace(" ", "") if form else target, method, form)

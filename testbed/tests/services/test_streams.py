@@ -55,8 +55,12 @@ def shown(world: World) -> list[Any]:
 
 def test_two_askers_at_the_same_moment_share_one_stream(make_world: MakeWorld) -> None:
     world = make_world()
-    replies = at_once([lambda dialect=dialect: get(world, "baseline.ndz", dialect)  # type: ignore[misc]
-                       for dialect in ("A", "B", "C", "D", "E1", "E2")])
+    replies = at_once(
+        [
+            lambda dialect=dialect: get(world, "baseline.ndz", dialect)  # type: ignore[misc]
+            for dialect in ("A", "B", "C", "D", "E1", "E2")
+        ]
+    )
     addresses = {re.sub("</?OK>", "", reply.text) for reply in replies}
     assert len(addresses) == 1
     assert [stream["users"] for stream in shown(world)] == [6]
@@ -69,8 +73,12 @@ def test_two_askers_at_the_same_moment_share_one_stream(make_world: MakeWorld) -
 
 def test_different_images_at_the_same_moment_get_different_addresses(make_world: MakeWorld) -> None:
     world = make_world()
-    replies = at_once([lambda image=image: get(world, image)  # type: ignore[misc]
-                       for image in ("baseline.ndz", "other.ndz", "third.ndz")])
+    replies = at_once(
+        [
+            lambda image=image: get(world, image)  # type: ignore[misc]
+            for image in ("baseline.ndz", "other.ndz", "third.ndz")
+        ]
+    )
     groups, ports = zip(*(reply.text.split(":") for reply in replies), strict=True)
     assert len(set(groups)) == len(set(ports)) == 3
     low = {int(ipaddress.IPv4Address(group)) & 0x7FFFFF for group in groups}
@@ -80,8 +88,12 @@ def test_different_images_at_the_same_moment_get_different_addresses(make_world:
 
 def test_faithful_different_images_at_the_same_moment_clash(make_world: MakeWorld) -> None:
     world = make_world(faithful=True, faithful_wait=0.5)
-    replies = at_once([lambda image=image: get(world, image, "E2")  # type: ignore[misc]
-                       for image in ("baseline.ndz", "other.ndz")])
+    replies = at_once(
+        [
+            lambda image=image: get(world, image, "E2")  # type: ignore[misc]
+            for image in ("baseline.ndz", "other.ndz")
+        ]
+    )
     assert replies[0].text == replies[1].text
     assert len(shown(world)) == 2
 
@@ -112,8 +124,9 @@ def test_a_busy_port_is_left_alone(make_world: MakeWorld) -> None:
         assert get(world, "baseline.ndz").text.endswith(f":{world.config.port_base + 1}")
 
 
-def test_a_port_taken_during_the_start_is_given_up(make_world: MakeWorld,
-                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_taken_during_the_start_is_given_up(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = make_world()
     probe = streams._bindable
     answers = [True, True]
@@ -126,8 +139,12 @@ def test_a_port_taken_during_the_start_is_given_up(make_world: MakeWorld,
 
 def test_too_many(make_world: MakeWorld) -> None:
     world = make_world(max_daemons=2)
-    replies = at_once([lambda image=image: get(world, image, "E2")  # type: ignore[misc]
-                       for image in ("baseline.ndz", "other.ndz", "third.ndz")])
+    replies = at_once(
+        [
+            lambda image=image: get(world, image, "E2")  # type: ignore[misc]
+            for image in ("baseline.ndz", "other.ndz", "third.ndz")
+        ]
+    )
     assert sorted(reply.status for reply in replies) == [200, 200, 400]
     refused = next(reply for reply in replies if reply.status == 400)
     assert refused.text == "Max. number of daemons reached. Shutdown others and try again"
@@ -146,7 +163,8 @@ def test_a_server_that_dies_is_noticed(make_world: MakeWorld) -> None:
     assert world.saved()["streams"]["running"] == []
     ended = json.loads(world.send("A", "/orbit/state").text)["ended_streams"]
     assert [(end["image"], end["reason"].partition(":")[0]) for end in ended] == [
-        ("baseline.ndz", "ended by itself")]
+        ("baseline.ndz", "ended by itself")
+    ]
     again = get(world, "baseline.ndz").text
     assert again != address
     assert [stream["users"] for stream in shown(world)] == [1]
@@ -158,15 +176,22 @@ def script(tmp_path: Path, text: str) -> tuple[str, ...]:
     return (sys.executable, "-I", "-S", str(path))
 
 
-@pytest.mark.parametrize(("program", "said"), [
-    ("import sys; sys.exit('no such interface')", "no such interface"),
-    ("import sys; print('first'); print('last words'); sys.exit(3)", "last words"),
-    ("import os; os._exit(0)", "no output"),
-    ("import os, sys; os.write(int(sys.argv[sys.argv.index('--ready-fd') + 1]), b'239.0.0.1:1\\n'); "
-     "import signal; signal.pause()", "no output"),
-])
-def test_servers_that_do_not_come_up(program: str, said: str, make_world: MakeWorld, tmp_path: Path,
-                                     caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("import sys; sys.exit('no such interface')", "no such interface"),
+        ("import sys; print('first'); print('last words'); sys.exit(3)", "last words"),
+        ("import os; os._exit(0)", "no output"),
+        (
+            "import os, sys; os.write(int(sys.argv[sys.argv.index('--ready-fd') + 1]), b'239.0.0.1:1\\n'); "
+            "import signal; signal.pause()",
+            "no output",
+        ),
+    ],
+)
+def test_servers_that_do_not_come_up(
+    program: str, said: str, make_world: MakeWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     world = make_world(frisbeed=script(tmp_path, program))
     caplog.set_level("INFO", logger="orbit_testbed.services")
     assert get(world, "baseline.ndz", "E2").text == "internal error"
@@ -193,9 +218,14 @@ def test_a_missing_program_is_named(make_world: MakeWorld) -> None:
 
 
 def test_a_server_that_ignores_sigterm_is_killed(make_world: MakeWorld, tmp_path: Path) -> None:
-    program = Path(NULL_FRISBEED[-1]).read_text().replace(
-        "signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))",
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    program = (
+        Path(NULL_FRISBEED[-1])
+        .read_text()
+        .replace(
+            "signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))",
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
+        )
+    )
     world = make_world(frisbeed=script(tmp_path, program), stop_timeout=0.2)
     get(world, "baseline.ndz")
     pid = shown(world)[0]["pid"]
@@ -275,7 +305,8 @@ def test_a_stream_nobody_waits_for_any_more_ends(make_world: MakeWorld, tmp_path
 
     async def ask() -> None:
         only = asyncio.create_task(
-            world.services.streams.use("baseline.ndz", world.config.image_dir / "baseline.ndz"))
+            world.services.streams.use("baseline.ndz", world.config.image_dir / "baseline.ndz")
+        )
         await asyncio.sleep(0)
         only.cancel()
         go.touch()
@@ -372,8 +403,9 @@ def test_a_server_that_died_meanwhile_is_gone(make_world: MakeWorld) -> None:
 
 
 @pytest.mark.parametrize("change", [{"started": 1}, {"group": "239.77.1.2"}, {"port": 1}, {"surprise": 1}])
-def test_another_process_of_that_number_is_not_taken_for_the_server(change: dict[str, Any],
-                                                                    make_world: MakeWorld) -> None:
+def test_another_process_of_that_number_is_not_taken_for_the_server(
+    change: dict[str, Any], make_world: MakeWorld
+) -> None:
     world = make_world()
     get(world, "baseline.ndz")
     saved = shown(world)[0]

@@ -27,21 +27,41 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         prog="python -m orbit_testbed.services",
         description="Serve pxe, frisbee and cmc in historic dialects on loopback, without nodes.",
     )
-    parser.add_argument("--listen", action="append", metavar="DIALECT=HOST:PORT",
-                        help=f"repeat per dialect ({', '.join(DIALECTS)}); port 0 takes any free one "
-                             "(default: all on 127.0.0.1, any port)")
+    parser.add_argument(
+        "--listen",
+        action="append",
+        metavar="DIALECT=HOST:PORT",
+        help=f"repeat per dialect ({', '.join(DIALECTS)}); port 0 takes any free one "
+        "(default: all on 127.0.0.1, any port)",
+    )
     parser.add_argument("--domain", default="demo")
     parser.add_argument("--nodes", default="4x2", metavar="COLUMNSxROWS")
     parser.add_argument("--number", type=int, default=77, help="second octet of control IPs and groups")
     parser.add_argument("--port-base", type=int, default=7000, help="first UDP port of streams")
-    parser.add_argument("--dir", type=Path, metavar="FOLDER",
-                        help="keep links, state and logs here (default: a temporary folder)")
-    parser.add_argument("--images", type=Path, metavar="FOLDER",
-                        help="folder of images (default: FOLDER/images with three small files)")
-    parser.add_argument("--memory-image", action="append", metavar="NAME",
-                        help="names of memory images to provide (default: memory, omf-5.4, orbit-2.0.0)")
-    parser.add_argument("--frisbeed", type=shlex.split, default=list(_NULL_FRISBEED),
-                        help="command of the stream server (default: one that sends nothing)")
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        metavar="FOLDER",
+        help="keep links, state and logs here (default: a temporary folder)",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of images (default: FOLDER/images with three small files)",
+    )
+    parser.add_argument(
+        "--memory-image",
+        action="append",
+        metavar="NAME",
+        help="names of memory images to provide (default: memory, omf-5.4, orbit-2.0.0)",
+    )
+    parser.add_argument(
+        "--frisbeed",
+        type=shlex.split,
+        default=list(_NULL_FRISBEED),
+        help="command of the stream server (default: one that sends nothing)",
+    )
     parser.add_argument("--link-lifetime", type=float, default=1800.0, metavar="SECONDS")
     parser.add_argument("--stream-timeout", type=float, default=3600.0, metavar="SECONDS")
     parser.add_argument("--max-daemons", type=int, default=10)
@@ -77,11 +97,20 @@ def _config(options: argparse.Namespace, folder: Path) -> ServicesConfig:
     for name in memory_images:
         (links / name).touch()
     return ServicesConfig(
-        domain=options.domain, nodes=grid(options.domain, int(columns), int(rows), options.number),
-        image_dir=images, tftp_dir=links, state_file=folder / "services.json", log_dir=folder / "log",
-        frisbeed=tuple(options.frisbeed), group_base=f"239.{options.number}.0.0", port_base=options.port_base,
-        memory_image=memory_images[0], link_lifetime=options.link_lifetime,
-        stream_timeout=options.stream_timeout, max_daemons=options.max_daemons, faithful=options.faithful,
+        domain=options.domain,
+        nodes=grid(options.domain, int(columns), int(rows), options.number),
+        image_dir=images,
+        tftp_dir=links,
+        state_file=folder / "services.json",
+        log_dir=folder / "log",
+        frisbeed=tuple(options.frisbeed),
+        group_base=f"239.{options.number}.0.0",
+        port_base=options.port_base,
+        memory_image=memory_images[0],
+        link_lifetime=options.link_lifetime,
+        stream_timeout=options.stream_timeout,
+        max_daemons=options.max_daemons,
+        faithful=options.faithful,
     )
 
 
@@ -111,8 +140,11 @@ async def _serve(config: ServicesConfig, places: dict[str, tuple[str, int]]) -> 
 def main(argv: list[str] | None = None) -> int:
     """Run until SIGINT or SIGTERM. Prints one line ``DIALECT URL`` per dialect, then ``ready``."""
     options = _arguments(argv)
-    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.WARNING, stream=sys.stderr,
-                        format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.WARNING,
+        stream=sys.stderr,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
     try:
         places = _places(options.listen)
         if options.dir is not None:

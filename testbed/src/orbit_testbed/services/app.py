@@ -49,18 +49,20 @@ class Services:
         self.handlers: dict[str, Handler] = {
             f"cmc/{name}": action for name, action in Cmc(power).actions().items()
         }
-        self.handlers.update({
-            "pxe/set_named": pxe.set_named,
-            "pxe/set_set": pxe.set_set,
-            "pxe/set_all": pxe.set_all,
-            "pxe/clear_named": pxe.clear_named,
-            "pxe/clear_set": pxe.clear_set,
-            "pxe/clear_all": pxe.clear_all,
-            "frisbee/check": frisbee.check,
-            "frisbee/get": frisbee.get,
-            "frisbee/stop": frisbee.stop,
-            "frisbee/status": frisbee.status,
-        })
+        self.handlers.update(
+            {
+                "pxe/set_named": pxe.set_named,
+                "pxe/set_set": pxe.set_set,
+                "pxe/set_all": pxe.set_all,
+                "pxe/clear_named": pxe.clear_named,
+                "pxe/clear_set": pxe.clear_set,
+                "pxe/clear_all": pxe.clear_all,
+                "frisbee/check": frisbee.check,
+                "frisbee/get": frisbee.get,
+                "frisbee/stop": frisbee.stop,
+                "frisbee/status": frisbee.status,
+            }
+        )
 
     async def start(self) -> None:
         """Take up the state of a former run: links with their deadlines, streams that still run."""
@@ -101,23 +103,36 @@ class Services:
             "time": now,
             "nodes": [
                 {
-                    "name": node.name, "hrn": node.hrn, "x": node.x, "y": node.y,
-                    "control_ip": node.control_ip, "disk": node.disk,
+                    "name": node.name,
+                    "hrn": node.hrn,
+                    "x": node.x,
+                    "y": node.y,
+                    "control_ip": node.control_ip,
+                    "disk": node.disk,
                     "power": self.power.state(node.name).value,
                     "link": links.get(node.hex_ip),
                 }
                 for node in self.config.nodes
             ],
             "links": [
-                {"hex": name, "image": image, "dangling": self.links.dangles(name),
-                 "deadline": self.links.life.deadline(name)}
+                {
+                    "hex": name,
+                    "image": image,
+                    "dangling": self.links.dangles(name),
+                    "deadline": self.links.life.deadline(name),
+                }
                 for name, image in links.items()
             ],
             "streams": [
                 {
-                    "image": stream.image, "group": stream.group, "port": stream.port, "pid": stream.pid,
-                    "users": stream.users, "time_left": max(0.0, stream.deadline - now),
-                    "stats": stream.stats(), "log": stream.log_file,
+                    "image": stream.image,
+                    "group": stream.group,
+                    "port": stream.port,
+                    "pid": stream.pid,
+                    "users": stream.users,
+                    "time_left": max(0.0, stream.deadline - now),
+                    "stats": stream.stats(),
+                    "log": stream.log_file,
                 }
                 for stream in self.streams.running()
             ],
@@ -158,8 +173,10 @@ def _version() -> str:
 
 def create_apps(services: Services) -> dict[str, ASGIApp]:
     """Return one ASGI application per dialect name, all on the same shared state."""
-    return {name: _application(services, DialectApp(dialect, services.config, services.handlers))
-            for name, dialect in DIALECTS.items()}
+    return {
+        name: _application(services, DialectApp(dialect, services.config, services.handlers))
+        for name, dialect in DIALECTS.items()
+    }
 
 
 def _application(services: Services, dialect: DialectApp) -> ASGIApp:
@@ -170,9 +187,11 @@ def _application(services: Services, dialect: DialectApp) -> ASGIApp:
         there = "/orbit/state, /orbit/images and /orbit/images/NAME/manifest"
         return JSONResponse({"error": f"not found; there are {there}"}, status_code=404)
 
-    return Starlette(routes=[
-        Route("/orbit/state", state),
-        *services.manifests.routes(),
-        Route("/orbit/{rest:path}", nothing),
-        Mount("/", dialect),
-    ])
+    return Starlette(
+        routes=[
+            Route("/orbit/state", state),
+            *services.manifests.routes(),
+            Route("/orbit/{rest:path}", nothing),
+            Mount("/", dialect),
+        ]
+    )

@@ -78,8 +78,12 @@ class ServicesConfig:
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}
         for node in self.nodes:
-            for kind, value in (("name", node.name), ("hrn", node.hrn), ("control IP", node.control_ip),
-                                ("coordinates", f"[{node.x},{node.y}]")):
+            for kind, value in (
+                ("name", node.name),
+                ("hrn", node.hrn),
+                ("control IP", node.control_ip),
+                ("coordinates", f"[{node.x},{node.y}]"),
+            ):
                 other = seen.setdefault(f"{kind} {value}", node.name)
                 if other != node.name:
                     raise ConfigError(f"nodes {other} and {node.name} have the same {kind}: {value}")

@@ -198,14 +198,30 @@ _A_NODES = (
 )
 _A_LINK = Arg("img", "[image_name]", "name of the memory image (default: the testbed's)")
 
-_PXE_A = ServiceTable("pxe", "Chooses what nodes boot over the network", (
-    Method("setBootImage", "set_named", "Let nodes boot a memory image", (_A_LINK, *_A_NODES, _MAY_DOMAIN)),
-    Method("allSetBootImage", "set_all", "Let all nodes boot a memory image", (_A_LINK, _MAY_DOMAIN)),
-    Method("clearBootImage", "clear_named", "Let nodes boot from their disks (extension)",
-           (*_A_NODES, _MAY_DOMAIN), extension=True),
-    Method("allClearBootImage", "clear_all", "Let all nodes boot from their disks (extension)",
-           (_MAY_DOMAIN,), extension=True),
-))
+_PXE_A = ServiceTable(
+    "pxe",
+    "Chooses what nodes boot over the network",
+    (
+        Method(
+            "setBootImage", "set_named", "Let nodes boot a memory image", (_A_LINK, *_A_NODES, _MAY_DOMAIN)
+        ),
+        Method("allSetBootImage", "set_all", "Let all nodes boot a memory image", (_A_LINK, _MAY_DOMAIN)),
+        Method(
+            "clearBootImage",
+            "clear_named",
+            "Let nodes boot from their disks (extension)",
+            (*_A_NODES, _MAY_DOMAIN),
+            extension=True,
+        ),
+        Method(
+            "allClearBootImage",
+            "clear_all",
+            "Let all nodes boot from their disks (extension)",
+            (_MAY_DOMAIN,),
+            extension=True,
+        ),
+    ),
+)
 
 
 def _pxe(ns_first: bool, image: bool, everything: bool) -> ServiceTable:
@@ -216,22 +232,42 @@ def _pxe(ns_first: bool, image: bool, everything: bool) -> ServiceTable:
         Method("setBootImageNS", "set_set", "Let the nodes of a set boot a memory image", (*ns, *optional)),
     ]
     if everything:
-        methods.insert(0, Method("clearBootImageAll", "clear_all", "Let all nodes boot from their disks",
-                                 (_MUST_DOMAIN,)))
-        methods.insert(2, Method("setBootImageAll", "set_all", "Let all nodes boot a memory image",
-                                 (_MUST_DOMAIN, *optional)))
+        methods.insert(
+            0,
+            Method("clearBootImageAll", "clear_all", "Let all nodes boot from their disks", (_MUST_DOMAIN,)),
+        )
+        methods.insert(
+            2,
+            Method(
+                "setBootImageAll", "set_all", "Let all nodes boot a memory image", (_MUST_DOMAIN, *optional)
+            ),
+        )
     return ServiceTable("pxe", "Chooses what nodes boot over the network", tuple(methods))
 
 
-def _frisbee(check: tuple[Arg, ...], get: tuple[Arg, ...], stop: tuple[Arg, ...],
-             status: tuple[Arg, ...], check_is_extension: bool = False) -> ServiceTable:
-    return ServiceTable("frisbee", "Multicasts images to nodes", (
-        Method("checkImage", "check", "Tell whether an image can be served", check,
-               extension=check_is_extension),
-        Method("getAddress", "get", "Multicast an image and return the address of the stream", get),
-        Method("status", "status", "List the streams", status),
-        Method("stop", "stop", "Give up one use of a stream", stop),
-    ))
+def _frisbee(
+    check: tuple[Arg, ...],
+    get: tuple[Arg, ...],
+    stop: tuple[Arg, ...],
+    status: tuple[Arg, ...],
+    check_is_extension: bool = False,
+) -> ServiceTable:
+    return ServiceTable(
+        "frisbee",
+        "Multicasts images to nodes",
+        (
+            Method(
+                "checkImage",
+                "check",
+                "Tell whether an image can be served",
+                check,
+                extension=check_is_extension,
+            ),
+            Method("getAddress", "get", "Multicast an image and return the address of the stream", get),
+            Method("status", "status", "List the streams", status),
+            Method("stop", "stop", "Give up one use of a stream", stop),
+        ),
+    )
 
 
 def _cmc_a() -> ServiceTable:
@@ -258,29 +294,39 @@ def _cmc_a() -> ServiceTable:
     return ServiceTable("cmc", "Switches nodes through their chassis managers", tuple(methods))
 
 
-def _cmc_set_based(node: tuple[Arg, ...], domain: Arg, may_domain: Arg,
-                   text_type: str | None = None) -> ServiceTable:
-    return ServiceTable("cmc", "Switches nodes and knows their power states", (
-        Method("allOffHard", "all_off_hard", "Switch off all nodes at once", (_UNREAD_DOMAIN,)),
-        Method("allOffSoft", "all_off_soft", "Let all systems stop, then switch off", (may_domain,)),
-        Method("allStatus", "testbed_status", "Power states of all nodes", (_MAY_DOMAIN,)),
-        Method("getAllNodes", "all_nodes", "Names of all nodes", (may_domain,)),
-        Method("nodeSetOn", "set_on", "Switch on a set of nodes", (_NODES, _UNREAD_DOMAIN), blind=True),
-        Method("offHard", "node_off_hard", "Switch off a node at once", (*node, domain)),
-        Method("offSoft", "node_off_soft", "Let the system stop, then switch off", (*node, domain)),
-        Method("on", "node_on", "Switch on a node", (*node, _UNREAD_DOMAIN), blind=True),
-        Method("reset", "node_reset", "Power-cycle a node", (*node, domain)),
-    ), text_type)
+def _cmc_set_based(
+    node: tuple[Arg, ...], domain: Arg, may_domain: Arg, text_type: str | None = None
+) -> ServiceTable:
+    return ServiceTable(
+        "cmc",
+        "Switches nodes and knows their power states",
+        (
+            Method("allOffHard", "all_off_hard", "Switch off all nodes at once", (_UNREAD_DOMAIN,)),
+            Method("allOffSoft", "all_off_soft", "Let all systems stop, then switch off", (may_domain,)),
+            Method("allStatus", "testbed_status", "Power states of all nodes", (_MAY_DOMAIN,)),
+            Method("getAllNodes", "all_nodes", "Names of all nodes", (may_domain,)),
+            Method("nodeSetOn", "set_on", "Switch on a set of nodes", (_NODES, _UNREAD_DOMAIN), blind=True),
+            Method("offHard", "node_off_hard", "Switch off a node at once", (*node, domain)),
+            Method("offSoft", "node_off_soft", "Let the system stop, then switch off", (*node, domain)),
+            Method("on", "node_on", "Switch on a node", (*node, _UNREAD_DOMAIN), blind=True),
+            Method("reset", "node_reset", "Power-cycle a node", (*node, domain)),
+        ),
+        text_type,
+    )
 
 
-_CMC_E = ServiceTable("cmc", "Switches nodes and knows their power states", (
-    Method("offHard", "node_off_hard", "Switch off a node at once", (_HRN, _DOMAIN)),
-    Method("offSoft", "node_off_soft", "Let the system stop, then switch off", (_HRN, _DOMAIN)),
-    Method("on", "node_on", "Switch on a node", (_HRN, _DOMAIN), blind=True),
-    Method("reboot", "node_reboot", "Let the system of a node restart", (_HRN, _DOMAIN)),
-    Method("reset", "node_reset", "Power-cycle a node; one that is off is switched on", (_HRN, _DOMAIN)),
-    Method("status", "node_status", "Power state of a node", (_HRN, _DOMAIN), blind=True),
-))
+_CMC_E = ServiceTable(
+    "cmc",
+    "Switches nodes and knows their power states",
+    (
+        Method("offHard", "node_off_hard", "Switch off a node at once", (_HRN, _DOMAIN)),
+        Method("offSoft", "node_off_soft", "Let the system stop, then switch off", (_HRN, _DOMAIN)),
+        Method("on", "node_on", "Switch on a node", (_HRN, _DOMAIN), blind=True),
+        Method("reboot", "node_reboot", "Let the system of a node restart", (_HRN, _DOMAIN)),
+        Method("reset", "node_reset", "Power-cycle a node; one that is off is switched on", (_HRN, _DOMAIN)),
+        Method("status", "node_status", "Power state of a node", (_HRN, _DOMAIN), blind=True),
+    ),
+)
 
 # -- problems ----------------------------------------------------------------------------------------------
 
@@ -357,39 +403,85 @@ def _tables(*services: ServiceTable) -> dict[str, ServiceTable]:
 
 
 A = Dialect(
-    "A", "ORBIT 2005-06", 5012, Identity.COORDINATES, DomainRule.CALLER, ErrorPage.TEXT, "text", False,
-    Description.BARE, None, _PROBLEMS_A,
+    "A",
+    "ORBIT 2005-06",
+    5012,
+    Identity.COORDINATES,
+    DomainRule.CALLER,
+    ErrorPage.TEXT,
+    "text",
+    False,
+    Description.BARE,
+    None,
+    _PROBLEMS_A,
     _tables(
         _cmc_a(),
-        _frisbee((_IMG, _MAY_DOMAIN), (_IMG, _MAY_DOMAIN), (_IMG, _MAY_DOMAIN), (_IMG, _MAY_DOMAIN),
-                 check_is_extension=True),
+        _frisbee(
+            (_IMG, _MAY_DOMAIN),
+            (_IMG, _MAY_DOMAIN),
+            (_IMG, _MAY_DOMAIN),
+            (_IMG, _MAY_DOMAIN),
+            check_is_extension=True,
+        ),
         _PXE_A,
     ),
-    counts_users=False, status_counts=True,
+    counts_users=False,
+    status_counts=True,
 )
 B = Dialect(
-    "B", "OMF 4.4", 5022, Identity.COORDINATES, DomainRule.DEFAULT, ErrorPage.HTML, "text", False,
-    Description.PRETTY, None, _PROBLEMS_BC,
+    "B",
+    "OMF 4.4",
+    5022,
+    Identity.COORDINATES,
+    DomainRule.DEFAULT,
+    ErrorPage.HTML,
+    "text",
+    False,
+    Description.PRETTY,
+    None,
+    _PROBLEMS_BC,
     _tables(
         _cmc_set_based((_X, _Y), _UNREAD_DOMAIN, _UNREAD_DOMAIN),
         _frisbee((_IMG, _HIDDEN_DOMAIN), (_IMG, _MAY_DOMAIN), (_IMG, _MAY_DOMAIN), (_IMG, _MAY_DOMAIN)),
         _pxe(ns_first=True, image=False, everything=True),
     ),
-    counts_users=False, dangling_blind=True, ranges_fail=True,
+    counts_users=False,
+    dangling_blind=True,
+    ranges_fail=True,
 )
 C = Dialect(
-    "C", "OMF 5.2", 5052, Identity.COORDINATES, DomainRule.DEFAULT, ErrorPage.HTML, "text", False,
-    Description.SLASHED, None, _PROBLEMS_BC,
+    "C",
+    "OMF 5.2",
+    5052,
+    Identity.COORDINATES,
+    DomainRule.DEFAULT,
+    ErrorPage.HTML,
+    "text",
+    False,
+    Description.SLASHED,
+    None,
+    _PROBLEMS_BC,
     _tables(
         _cmc_set_based((_X, _Y), _DOMAIN, _MAY_DOMAIN),
         _frisbee((_IMG, _HIDDEN_DOMAIN), (_IMG, _MAY_DOMAIN), (_IMG, _MAY_DOMAIN), (_IMG, _MAY_DOMAIN)),
         _pxe(ns_first=True, image=True, everything=True),
     ),
-    counts_users=False, dangling_blind=True, ranges_fail=True,
+    counts_users=False,
+    dangling_blind=True,
+    ranges_fail=True,
 )
 D = Dialect(
-    "D", "OMF 5.3.1", 5053, Identity.HRN, DomainRule.METHOD, ErrorPage.TEXT, "text", False,
-    Description.SORTED, None, _PROBLEMS_D,
+    "D",
+    "OMF 5.3.1",
+    5053,
+    Identity.HRN,
+    DomainRule.METHOD,
+    ErrorPage.TEXT,
+    "text",
+    False,
+    Description.SORTED,
+    None,
+    _PROBLEMS_D,
     _tables(
         _cmc_set_based((_NAME,), _DOMAIN, _MAY_DOMAIN, "text/plain"),
         _frisbee((_IMG, _HIDDEN_DOMAIN), (_IMG, _DOMAIN_5_3), (_IMG, _DOMAIN_5_3), (_IMG, _DOMAIN_5_3)),
@@ -398,8 +490,17 @@ D = Dialect(
     dangling_blind=True,
 )
 E1 = Dialect(
-    "E1", "OMF 5.4.1", 5055, Identity.HRN, DomainRule.METHOD, ErrorPage.TEXT, "text/plain", True,
-    Description.SORTED, None, _PROBLEMS_E,
+    "E1",
+    "OMF 5.4.1",
+    5055,
+    Identity.HRN,
+    DomainRule.METHOD,
+    ErrorPage.TEXT,
+    "text/plain",
+    True,
+    Description.SORTED,
+    None,
+    _PROBLEMS_E,
     _tables(
         _CMC_E,
         _frisbee((_MAY_DOMAIN, _IMG), (_MAY_DOMAIN, _IMG), (_MAY_DOMAIN, _IMG), (_MAY_DOMAIN, _IMG)),
@@ -407,12 +508,22 @@ E1 = Dialect(
     ),
 )
 E2 = Dialect(
-    "E2", "OMF 5.4", 5054, Identity.HRN, DomainRule.METHOD, ErrorPage.TEXT, "text/plain", True,
-    Description.SORTED, 2083, _PROBLEMS_E,
+    "E2",
+    "OMF 5.4",
+    5054,
+    Identity.HRN,
+    DomainRule.METHOD,
+    ErrorPage.TEXT,
+    "text/plain",
+    True,
+    Description.SORTED,
+    2083,
+    _PROBLEMS_E,
     _tables(
         _CMC_E,
-        _frisbee((_MAY_DOMAIN, _IMG, _USER), (_MAY_DOMAIN, _IMG, _USER), (_MAY_DOMAIN, _IMG),
-                 (_MAY_DOMAIN, _IMG)),
+        _frisbee(
+            (_MAY_DOMAIN, _IMG, _USER), (_MAY_DOMAIN, _IMG, _USER), (_MAY_DOMAIN, _IMG), (_MAY_DOMAIN, _IMG)
+        ),
         _pxe(ns_first=False, image=True, everything=False),
     ),
     needs_user=True,

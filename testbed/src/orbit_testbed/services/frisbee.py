@@ -90,9 +90,13 @@ class Frisbee:
             return call.say(escape(f"No frisbee daemons are currently serving '{name}'"))
         if not found and call.faithful and (name is not None or not self._ever_served):
             raise Fault(Problem.NOT_SERVED, "no such daemon")
-        return Xml(element("frisbee_status", self._summary(call) + "".join(
-            element("daemon", attributes=_row(call, stream)) for stream in found
-        )))
+        return Xml(
+            element(
+                "frisbee_status",
+                self._summary(call)
+                + "".join(element("daemon", attributes=_row(call, stream)) for stream in found),
+            )
+        )
 
     # -- parts ---------------------------------------------------------------------------------------------
 
@@ -111,9 +115,7 @@ class Frisbee:
             return
         user = call.get("user")
         if user is None:
-            raise Fault(
-                Problem.NO_USER, "frisbee getAddress: missing 'user' parameter in service call."
-            )
+            raise Fault(Problem.NO_USER, "frisbee getAddress: missing 'user' parameter in service call.")
         if user and not is_safe_name(user):
             raise Fault(Problem.UNSAFE_NAME, f"Found unsafe characters in parameter '{user}'")
 

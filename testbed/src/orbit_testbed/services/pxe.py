@@ -158,8 +158,9 @@ def _named(call: Call) -> _Nodes:
 def _listing(call: Call, nodes: Sequence[NodeRecord], image: str) -> Outcome:
     hrn = call.dialect.identity is Identity.HRN
     rows: list[dict[str, str | None]] = [
-        {"hex": node.hex_ip, "hrn": node.hrn, "img": image, "ip": node.control_ip} if hrn else
-        {"hex": node.hex_ip, "img": image, "ip": node.control_ip, "x": str(node.x), "y": str(node.y)}
+        {"hex": node.hex_ip, "hrn": node.hrn, "img": image, "ip": node.control_ip}
+        if hrn
+        else {"hex": node.hex_ip, "img": image, "ip": node.control_ip, "x": str(node.x), "y": str(node.y)}
         for node in nodes
     ]
     return _action("setBootImage", element("nodes", elements("node", rows)))

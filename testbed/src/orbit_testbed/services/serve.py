@@ -27,10 +27,19 @@ class HttpServers:
     def __init__(self, apps: Mapping[str, ASGIApp], sockets: Mapping[str, socket.socket]) -> None:
         self._sockets = sockets
         self._servers = {
-            name: _Server(uvicorn.Config(
-                apps[name], http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
-                timeout_keep_alive=60, timeout_graceful_shutdown=2, server_header=False,
-            ))
+            name: _Server(
+                uvicorn.Config(
+                    apps[name],
+                    http="h11",
+                    ws="none",
+                    lifespan="off",
+                    log_config=None,
+                    access_log=False,
+                    timeout_keep_alive=60,
+                    timeout_graceful_shutdown=2,
+                    server_header=False,
+                )
+            )
             for name in sockets
         }
         self._tasks: list[asyncio.Task[None]] = []

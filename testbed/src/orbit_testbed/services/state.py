@@ -34,8 +34,10 @@ class StateFile:
         except (OSError, ValueError) as error:
             self._set_aside(str(error))
             return {}
-        if not isinstance(document, dict) or document.get("version") != VERSION or any(
-            not isinstance(document.get(part, {}), dict) for part in ("links", "streams")
+        if (
+            not isinstance(document, dict)
+            or document.get("version") != VERSION
+            or any(not isinstance(document.get(part, {}), dict) for part in ("links", "streams"))
         ):
             self._set_aside("not a state document of this version")
             return {}

@@ -241,17 +241,31 @@ class StreamTable:
         stats.unlink(missing_ok=True)
         reading, writing = os.pipe()
         command = [
-            *config.frisbeed, "-i", config.interface, "-m", group, "-p", str(port),
-            "-W", str(config.bandwidth),
+            *config.frisbeed,
+            "-i",
+            config.interface,
+            "-m",
+            group,
+            "-p",
+            str(port),
+            "-W",
+            str(config.bandwidth),
             *(() if config.gather is None else ("--gather", str(config.gather))),
-            "--stats", str(stats), *(() if config.faithful else ("--ready-fd", str(writing))), str(path),
+            "--stats",
+            str(stats),
+            *(() if config.faithful else ("--ready-fd", str(writing))),
+            str(path),
         ]
         try:
             with output.open("wb") as sink:
                 # Not asyncio's subprocess: that kills its children when the loop goes, and these may stay.
                 process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
-                    pass_fds=(writing,), start_new_session=True,
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=sink,
+                    pass_fds=(writing,),
+                    start_new_session=True,
                 )
         except OSError as error:
             os.close(reading)
@@ -275,8 +289,15 @@ class StreamTable:
             await terminate(process.pid, started, config.stop_timeout)
             raise StreamError(f"Starting daemon '{image}' with '{' '.join(command)}' failed: {_tail(output)}")
         return Stream(
-            image, group, port, process.pid, started, users=0,
-            deadline=time.time() + config.stream_timeout, stats_file=str(stats), log_file=str(output),
+            image,
+            group,
+            port,
+            process.pid,
+            started,
+            users=0,
+            deadline=time.time() + config.stream_timeout,
+            stats_file=str(stats),
+            log_file=str(output),
         )
 
     async def _end(self, stream: Stream, reason: str) -> None:
@@ -307,10 +328,16 @@ class StreamTable:
             self._remember(stream, f"ended by itself: {words}")
 
     def _remember(self, stream: Stream, reason: str) -> None:
-        self.ended.append({
-            "image": stream.image, "group": stream.group, "port": stream.port, "reason": reason,
-            "ended": time.time(), "stats": stream.stats(),
-        })
+        self.ended.append(
+            {
+                "image": stream.image,
+                "group": stream.group,
+                "port": stream.port,
+                "reason": reason,
+                "ended": time.time(),
+                "stats": stream.stats(),
+            }
+        )
         Path(stream.stats_file).unlink(missing_ok=True)
         self._changed()
 
@@ -403,8 +430,17 @@ async def _ready(reading: int, expected: str, patience: float) -> bool:
 
 def _saved_stream(saved: object) -> Stream | None:
     """Return a stream of the state document, None when it is not one."""
-    kinds = {"image": str, "group": str, "port": int, "pid": int, "started": int, "users": int,
-             "deadline": int | float, "stats_file": str, "log_file": str}
+    kinds = {
+        "image": str,
+        "group": str,
+        "port": int,
+        "pid": int,
+        "started": int,
+        "users": int,
+        "deadline": int | float,
+        "stats_file": str,
+        "log_file": str,
+    }
     if not isinstance(saved, dict) or saved.keys() != kinds.keys():
         return None
     if not all(isinstance(saved[name], kind) for name, kind in kinds.items()):

@@ -37,8 +37,15 @@ Handler = Callable[[Call], Awaitable[Outcome]]
 class _Reply:
     """Status, headers and body on their way out. ``abandon``: drop the connection after the headers."""
 
-    def __init__(self, status: int, body: str = "", content_type: str | None = None, *,
-                 headers: tuple[tuple[str, str], ...] = (), abandon: bool = False) -> None:
+    def __init__(
+        self,
+        status: int,
+        body: str = "",
+        content_type: str | None = None,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        abandon: bool = False,
+    ) -> None:
         self.status = status
         self.body = body.encode("latin-1" if content_type == _HTML_TYPE else "utf-8", "replace")
         self.headers = headers if content_type is None else (("content-type", content_type), *headers)
@@ -51,11 +58,13 @@ class _Reply:
             ("content-length", str(len(self.body))),
             ("connection", "Keep-Alive" if keep else "close"),
         )
-        await send({
-            "type": "http.response.start",
-            "status": self.status,
-            "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
-        })
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status,
+                "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
+            }
+        )
         if self.abandon:
             # Leaving a reply unfinished makes the server close a connection that was announced as kept.
             return
@@ -107,8 +116,9 @@ class DialectApp:
         method = service.method(parts[1]) if len(parts) > 1 else None
         if method is None:
             # The header's name was misspelt, so these replies have no content type at all.
-            return _Reply(200, service_description(self.dialect, service),
-                          headers=(("contenttype", "text/xml"),))
+            return _Reply(
+                200, service_description(self.dialect, service), headers=(("contenttype", "text/xml"),)
+            )
         parameters = await self._parameters(request)
         if parameters is None:
             return self._error(request, 413, f"request body of more than {MAX_BODY} bytes")
@@ -126,8 +136,9 @@ class DialectApp:
             return {}
         return parse_query(body.decode("latin-1"))
 
-    async def _call(self, request: Request, service: ServiceTable, method: Method,
-                    parameters: dict[str, str]) -> _Reply:
+    async def _call(
+        self, request: Request, service: ServiceTable, method: Method, parameters: dict[str, str]
+    ) -> _Reply:
         if self.dialect.domain_rule is DomainRule.DEFAULT:
             parameters.setdefault("domain", "default")
         call = Call(self.dialect, service, method, parameters, self._config)
