@@ -130,7 +130,7 @@ def zinflate(image: Path, _: str) -> float:
 
 
 def listen(image: Path, what: str) -> float:
-    """Ask for chunks, note when datagrams come; prints bits per second on the cable, largest burst in s."""
+    """Ask for chunks, note when datagrams come; prints bits per second on the cable, bursts in s."""
     bits, seconds = (float(part) for part in what.split(":"))
     endpoint = Endpoint("239.77.1.1", 7000, server=False)
     endpoint.rx.setsockopt(1, 35, 1)  # SO_TIMESTAMPNS
@@ -158,13 +158,19 @@ def listen(image: Path, what: str) -> float:
     # What was sent after the first moment, over the time since.
     span = seen[-1][0] - seen[0][0]
     rate = sum(count for _, count in seen[1:]) * size_on_cable / span
-    # The fullest that a bucket emptied at the nominal rate gets.
+    print(rate)
+    # What comes at once: repaying a delay by a quarter more than the rate is none.
+    print(_fullest(seen, bits * 1.25) / bits)
+    return _fullest(seen, bits) / bits
+
+
+def _fullest(seen: list[tuple[float, int]], bits: float) -> float:
+    """Return the fullest that a bucket gets that is emptied at a rate, in bits."""
     level, worst, before = 0.0, 0.0, seen[0][0]
     for at, count in seen:
-        level = max(0.0, level - (at - before) * bits) + count * size_on_cable
+        level = max(0.0, level - (at - before) * bits) + count * wire.BLOCK_ON_WIRE * 8
         worst, before = max(worst, level), at
-    print(rate)
-    return worst / bits
+    return worst
 
 
 class _Page(socketserver.BaseRequestHandler):
