@@ -136,7 +136,7 @@ STEPS = [
     (signal.SIGTERM, "Serve the images", "sender.ndz"),
     (signal.SIGHUP, "Reset the nodes into their memory image", "took back a use of sender.ndz"),
     (signal.SIGKILL, "Remove the links", "took back a use of sender.ndz"),
-    (signal.SIGINT, "See every node run its new disk", "nothing was left to undo"),
+    (signal.SIGHUP, "See every node run its new disk", "nothing was left to undo"),
 ]
 
 
