@@ -28,7 +28,7 @@ from transport_lab import Program, Used
 BLOCK_ON_WIRE = 1114
 PAYLOAD_SHARE = 1024 / BLOCK_ON_WIRE
 SHAPED = 200_000_000
-GATHER = "0.1"
+GATHER = "0.05"
 TOOL = Path(__file__).resolve().parent / "transport_parts.py"
 
 

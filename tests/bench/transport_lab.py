@@ -47,6 +47,8 @@ class LabError(Exception):
 
 def enter(arguments: Sequence[str]) -> int:
     """Run this program again inside new namespaces, with a folder that is removed afterwards."""
+    # So that the folder is removed then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="orbit-bench-") as folder:
         spaces = ["unshare", "-nmpf", "--kill-child", "--mount-proc"]
         # Real root, as on a node, may have the socket buffers it asks for.
@@ -59,10 +61,9 @@ def enter(arguments: Sequence[str]) -> int:
         child = subprocess.Popen(command)
         try:
             return child.wait()
-        except KeyboardInterrupt:
-            child.terminate()
+        finally:
+            child.kill()  # and with it all that is inside
             child.wait()
-            return 130
 
 
 def prepare(folder: Path) -> None:
@@ -144,12 +145,11 @@ def make_network(clients: int, *, snooping: bool = False) -> None:
     """
     parties = [("s1", SERVER)]
     parties += [(f"c{i + 1}", f"10.77.1.{i + 1}") for i in range(clients)]
-    switch = (
-        "mcast_snooping 1 mcast_querier 1 mcast_query_response_interval 10"
-        if snooping
-        else "mcast_snooping 0"
-    )
+    switch = "mcast_snooping 1 mcast_query_response_interval 10" if snooping else "mcast_snooping 0"
     lines = ["link set lo up", f"link add orbit-br type bridge {switch}", "link set orbit-br up"]
+    if snooping:
+        # Last: a bridge floods for as long as it gives the first answers, which would be 10 s.
+        lines.append("link set orbit-br type bridge mcast_querier 1")
     for name, _ in parties:
         lines += [
             f"netns add {space(name)}",

@@ -20,11 +20,11 @@ from __future__ import annotations
 
 from typing import Final
 
-START: Final = 60_000.0
-"""Blocks per second to begin with: half of what a cable of 1 Gbit/s takes."""
+START: Final = 110_000.0
+"""Blocks per second to begin with: what a cable of 1 Gbit/s takes."""
 LEAST: Final = 200.0
-MOST: Final = 250_000.0
-"""2.2 Gbit/s: more than nodes inflate and write. Who has faster ones says so by a fixed rate."""
+MOST: Final = 400_000.0
+"""3.6 Gbit/s: more than nodes inflate and write. Who has faster ones says so by a fixed rate."""
 WINDOW: Final = 0.03
 """Seconds after which the rate is looked at."""
 LAGGARD_SHARE: Final = 1 / 16
