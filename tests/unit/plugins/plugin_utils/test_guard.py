@@ -36,7 +36,7 @@ class Service:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
-                path, _, query = self.path.partition("?")
+                path, _mark, query = self.path.partition("?")
                 status, body = service.answer(path, dict(urllib.parse.parse_qsl(query)))
                 self.send_response(status)
                 self.send_header("Content-Type", "text/xml")
