@@ -416,8 +416,7 @@ class Bench:
                 self.check(f"loss {percent}", disks)
             walls[percent] = self.show(f"{percent:g} % lost", runs)
         for percent in (0.1, 1.0, 5.0):
-            self.verdict(f"{percent:g} % lost, of the time without", walls[percent] / walls[0.0],
-                         1.1 + 4 * percent / 100)  # fmt: skip
+            self.verdict(f"{percent:g} % lost, of the time without", walls[percent] / walls[0.0], 1.1)
         print("\nOne client at a tenth of the speed (its link 20 Mbit/s, the others' free)")
         for name, options in (("-W 200 Mbit/s", ("-W", str(SHAPED))), ("no -W", ())):
             alone, mixed, slow = [], [], []
