@@ -29,6 +29,18 @@ SSH_VARIABLES = (
     "ansible_ssh_executable",
 )
 
+# What only one of the services is told. Nodes that differ in it need calls of their own to that service,
+# and to no other: an image asked for twice would be counted twice.
+_TOLD = {
+    "pxe": {"memory_image": "orbit_memory_image"},
+    "frisbee": {"user": "orbit_user"},
+    "cmc": {
+        "window": "orbit_power_window",
+        "interval": "orbit_power_interval",
+        "verify": "orbit_power_verify",
+    },
+}
+
 
 class PlanError(Exception):
     """The run cannot be done as asked. The text has one line per mistake: input, place, remedy."""
@@ -83,7 +95,7 @@ def batches(nodes: t.Iterable[t.Mapping[str, t.Any]], service: str) -> list[dict
     """Put nodes that are asked for in one call together.
 
     ``service`` is ``pxe``, ``frisbee`` or ``cmc``. Nodes share a batch when they share the service's
-    address, dialect and domain, and for pxe the memory image. Batches keep the order of the nodes.
+    address, dialect and domain, and what else this service is told. Batches keep the order of the nodes.
     """
     found: dict[tuple[t.Any, ...], dict[str, t.Any]] = {}
     for node in nodes:
@@ -92,12 +104,8 @@ def batches(nodes: t.Iterable[t.Mapping[str, t.Any]], service: str) -> list[dict
             "url": setting[f"orbit_{service}_url"],
             "dialect": setting["orbit_dialect"],
             "domain": node["domain"],
-            "user": setting["orbit_user"],
             "timeout": setting["orbit_service_timeout"],
-            "window": setting["orbit_power_window"],
-            "interval": setting["orbit_power_interval"],
-            "verify": setting["orbit_power_verify"],
-            "memory_image": setting["orbit_memory_image"] if service == "pxe" else None,
+            **{name: setting[variable] for name, variable in _TOLD[service].items()},
         }
         batch = found.setdefault(tuple(key.values()), {**key, "nodes": [], "images": []})
         batch["nodes"].append({k: node[k] for k in ("name", "domain", "x", "y", "hrn", "control_ip")})

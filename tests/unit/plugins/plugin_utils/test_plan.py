@@ -131,3 +131,12 @@ def test_batches_share_service_dialect_and_domain():
     (frisbee,) = plan.batches(made["nodes"].values(), "frisbee")
     assert frisbee["images"] == ["x.ndz"]
     assert frisbee["url"] == "http://frisbee:5012"
+
+
+def test_what_one_service_is_told_does_not_split_the_calls_to_another():
+    hosts = [host(1, 1), host(1, 2, orbit_power_window=1, orbit_memory_image="other")]
+    nodes = plan.make(hosts, image="x.ndz", limited=True)["nodes"].values()
+    (frisbee,) = plan.batches(nodes, "frisbee")
+    assert [node["name"] for node in frisbee["nodes"]] == ["node1-1", "node1-2"]
+    assert [batch["window"] for batch in plan.batches(nodes, "cmc")] == [50, 1]
+    assert [batch["memory_image"] for batch in plan.batches(nodes, "pxe")] == [None, "other"]
