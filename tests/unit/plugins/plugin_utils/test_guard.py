@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import urllib.parse
+import uuid
 
 import pytest
 
@@ -98,6 +99,7 @@ class Playbook:
         self.asked = {"url": service.url, "dialect": "E2", "domain": "d", "user": "alice", "timeout": 5}
         node = {"name": "node1-1", "domain": "d", "x": 1, "y": 1, "hrn": "node1-1.d"}
         node["control_ip"] = "10.0.1.1"
+        self._mark = config.get("run", "run-1").encode()
         self.dir = tmp_path / "runs" / "run-1"
         self.claims = tmp_path / "claims"
         self.paths = {claims.node_path(str(self.claims), node): "node1-1"}
@@ -160,7 +162,7 @@ class Playbook:
         for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
                 words = path.read_bytes().split(b"\0")
-                if any(w.endswith(b"guard_main.py") for w in words) and b"run-1" in words:
+                if any(w.endswith(b"guard_main.py") for w in words) and self._mark in words:
                     found.append(int(path.parent.name))
         return [pid for pid in found if _has_open(pid, self.claims)]
 
@@ -300,9 +302,11 @@ def is_running(pid):
 
 
 def test_a_module_that_goes_on_is_ended_before_anything_is_undone(playbook, service):
-    run = playbook()
+    # Marks are seen on the whole host: the same test may be at work beside this one.
+    run_id = f"run-{uuid.uuid4().hex}"
+    run = playbook(run=run_id)
     run.note("link")
-    module, other = start_orphan("run-1"), start_orphan("run-11")
+    module, other = start_orphan(run_id), start_orphan(f"{run_id}1")
     try:
         run.kill()
         wait_until(run.is_over, "the guard did not end")
