@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.crew import Crew, Report
+from ansible_collections.orbit.imaging.plugins.plugin_utils.crew import Crew
 from ansible_collections.orbit.imaging.plugins.plugin_utils.crew_action import CrewAction
+from ansible_collections.orbit.imaging.plugins.plugin_utils.follow import Report
 
 
 class ActionModule(CrewAction):

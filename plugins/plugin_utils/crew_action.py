@@ -14,7 +14,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils import guard, record as records
-from ansible_collections.orbit.imaging.plugins.plugin_utils.crew import Crew, Report
+from ansible_collections.orbit.imaging.plugins.plugin_utils.crew import Crew
+from ansible_collections.orbit.imaging.plugins.plugin_utils.follow import Report
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
 from ansible_collections.orbit.imaging.plugins.plugin_utils.voice import Voice
 

@@ -1,0 +1,240 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Reach a node: ask until the right system answers, and hear what it says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import time
+import typing as t
+
+from ansible_collections.orbit.imaging.plugins.plugin_utils import ssh
+
+Node = t.Mapping[str, t.Any]
+
+# Where a line of the program on the node begins.
+_SPEAKS = "@orbit "
+# The age of a system is known to the second, at both ends.
+_AGE_SLACK = 2.0
+# Later attempts wait longer, up to this many seconds: a boot takes minutes, its end should be seen soon.
+_LONGEST_PAUSE = 3.0
+# Seconds a node has from the beginning of a login to its last fact. Longer than ssh needs to give up by
+# itself, so that the reason it then gives is heard, also when the time to boot ends meanwhile.
+_ANSWER = 15.0
+# So many logins at once keep the controller's processors busy; more only make each of them slower.
+_LOGINS = 24
+
+
+class Failed(Exception):
+    """A node has failed; ``cause`` is one of the named causes, the text is the evidence."""
+
+    def __init__(self, cause: str, evidence: str) -> None:
+        super().__init__(evidence)
+        self.cause = cause
+
+
+class NotYet(Exception):
+    """The node does not answer as it should; it may do so later."""
+
+    def __init__(self, cause: str, words: str) -> None:
+        super().__init__(words)
+        self.cause = cause
+
+
+@dataclasses.dataclass
+class Facts:
+    """What a system says of itself at the beginning of a session."""
+
+    boot_id: str = ""
+    age: float | None = None
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    disk: str = ""
+    used: list[str] = dataclasses.field(default_factory=list)
+    client: str = ""
+    running: bool = False
+
+    def is_memory_image(self, node: Node) -> bool:
+        """Whether one of the node's marker files begins as a memory image's does."""
+        setting = node["settings"]
+        return any(
+            self.files.get(marker, "").startswith(setting["orbit_memory_id"])
+            for marker in setting["orbit_memory_markers"]
+            if marker in self.files
+        )
+
+    def identity(self, node: Node) -> str:
+        """Return the name an installed system gives itself, or an empty text."""
+        return next((self.files[f] for f in node["settings"]["orbit_identity_files"] if f in self.files), "")
+
+    def check_disk(self, node: Node) -> None:
+        """Refuse what would write the wrong disk; this is the last look before the first byte.
+
+        :raises Failed: when the node's disk, or its client, is not what the run expects.
+        """
+        setting = node["settings"]
+        disk, kind = setting["orbit_disk"], setting["orbit_disk_type"]
+        if self.disk != kind:
+            raise Failed("wrong_disk", f"{disk} is {self.disk or 'unknown'} on this node, expected {kind}")
+        if self.used:
+            raise Failed("wrong_disk", f"the node runs from {disk}: {', '.join(self.used)} is mounted")
+        if self.client != "found":
+            raise Failed("client_missing", f"no {setting['orbit_client']} in this memory image")
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Return the first word of a text and what follows it."""
+    word, _blank, rest = text.partition(" ")
+    return word, rest
+
+
+def said(line: str) -> tuple[str, str]:
+    """Return word and rest of what the program on the node says; no word for output of the client."""
+    return _split(line[len(_SPEAKS) :]) if line.startswith(_SPEAKS) else ("", line)
+
+
+async def read_facts(session: ssh.Session) -> Facts | None:
+    """Return what the system at the other end says of itself; ``None`` when it hangs up before its end."""
+    facts = Facts()
+    while (line := await session.line()) is not None:
+        word, rest = said(line)
+        if word == "ready":
+            return facts
+        if word == "boot":
+            facts.boot_id = rest
+        elif word == "age":
+            facts.age = float(rest)
+        elif word == "file":
+            path, text = _split(rest)
+            facts.files[path] = text
+        elif word == "disk":
+            facts.disk = rest
+        elif word == "used":
+            facts.used.append(rest)
+        elif word == "client":
+            facts.client = rest
+        elif word == "running":
+            facts.running = True
+    return None
+
+
+class Logins:
+    """How the nodes of a run are logged in to: where their host keys are kept, and whose turn it is.
+
+    ``known_hosts`` is a folder of the run; it is made when it is not there.
+    """
+
+    def __init__(self, known_hosts: str) -> None:
+        os.makedirs(known_hosts, mode=0o700, exist_ok=True)
+        self.known_hosts = known_hosts
+        self.turn = asyncio.Semaphore(_LOGINS)
+
+
+class Reaching:
+    """Asks a node until the right system answers, then hands over the open session with its facts."""
+
+    def __init__(
+        self,
+        logins: Logins,
+        node: Node,
+        script: str,
+        lines: t.Sequence[str],
+        *,
+        memory: bool,
+        since: float | None = None,
+        patience: float | None = None,
+        fresh: bool = True,
+    ) -> None:
+        self._logins = logins
+        self._node = node
+        self._lines = lines
+        self._memory = memory
+        self._fresh = fresh
+        self._since = node["power"]["before"] if since is None else since
+        self._patience = node["settings"]["orbit_boot_timeout"] if patience is None else patience
+        self._deadline = (node["power"]["after"] if since is None else since) + self._patience
+        known = os.path.join(logins.known_hosts, f"{node['name']}.{'memory' if memory else 'disk'}")
+        self._command = ssh.command(node, known, script)
+        self._session: ssh.Session | None = None
+
+    async def __aenter__(self) -> tuple[ssh.Session, Facts]:
+        last = Failed("no_boot", "the node was never asked")
+        pause = 0.2
+        while True:
+            try:
+                return await self._attempt()
+            except NotYet as reason:
+                last = Failed(reason.cause, str(reason))
+            left = self._deadline - time.time()
+            if left <= 0:
+                raise Failed(last.cause, f"nothing better within {self._patience:.0f} s than: {last}")
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    async def __aexit__(self, *exc: t.Any) -> None:
+        if self._session is not None:
+            await self._session.send("bye")
+            await self._session.__aexit__(*exc)
+
+    async def _attempt(self) -> tuple[ssh.Session, Facts]:
+        async with self._logins.turn:
+            session = await ssh.Session(self._command).__aenter__()
+            try:
+                await session.send(*self._lines)
+                try:
+                    facts = await asyncio.wait_for(read_facts(session), _ANSWER)
+                except asyncio.TimeoutError:
+                    raise NotYet("ssh_refused", "SSH was taken, but the node said nothing") from None
+                if facts is None:
+                    raise _no_session(*await session.end())
+                self._judge(facts)
+            except BaseException:
+                await session.__aexit__()
+                raise
+        self._session = session
+        return session, facts
+
+    def _judge(self, facts: Facts) -> None:
+        """Accept the system that answers, wait for another one, or give the node up."""
+        if self._fresh and facts.age is not None and facts.age > time.time() - self._since + _AGE_SLACK:
+            raise NotYet("power_failed", "the system from before the reset still answers")
+        memory = facts.is_memory_image(self._node)
+        if memory == self._memory:
+            return
+        name = facts.identity(self._node) or "a system without a name"
+        if self._memory:
+            failure: tuple[str, str] = ("booted_disk", f"the node booted {name} instead of the memory image")
+        else:
+            failure = ("no_boot_from_disk", "the node booted the memory image again")
+        if facts.age is None:
+            # Without an age it may be the system from before the reset: only time tells.
+            raise NotYet(*failure)
+        raise Failed(*failure)
+
+
+# What ssh says when something at the node's address has turned it away; all else is silence.
+_REFUSALS = (
+    "connection refused",
+    "reset by peer",
+    "closed by remote host",
+    "permission denied",
+    "host key",
+    "no matching",
+    "too many authentication",
+)
+
+
+def _no_session(status: int, words: str) -> NotYet:
+    """Say why a session ended before the node had said who it is."""
+    if status != 255:
+        return NotYet("ssh_refused", f"the node's shell ended with status {status}: {words or 'no message'}")
+    cause = "ssh_refused" if any(text in words.lower() for text in _REFUSALS) else "no_boot"
+    return NotYet(cause, words or "no answer")
+
+
+def files_of(node: Node) -> list[str]:
+    """Return the files by which the systems of a node are told apart."""
+    setting = node["settings"]
+    return list(dict.fromkeys([*setting["orbit_memory_markers"], *setting["orbit_identity_files"]]))
