@@ -91,6 +91,39 @@ def test_made_with_the_image_or_from_it(tmp_path: Path, disk: Path, arguments: l
     assert manifest.belongs(parse(made, "m"), image)
 
 
+@pytest.mark.parametrize("identity", ["baseline.ndz", "Größe \N{SNOWMAN} 5.4", "x" * 255])
+def test_the_identity_of_the_system_inside(tmp_path: Path, disk: Path, identity: str) -> None:
+    image = tmp_path / "y.ndz"
+    assert zip_cli.main(["-r", "--identity", identity, str(disk), str(image)]) == 0
+    made = path_of(image).read_bytes()
+    assert made.isascii()
+    assert manifest.read(path_of(image)).identity == identity
+    assert zip_cli.main(["--manifest", "--identity", identity, str(image)]) == 0
+    assert path_of(image).read_bytes() == made
+    assert zip_cli.main(["--manifest", str(image)]) == 0
+    assert manifest.read(path_of(image)).identity == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--identity", "two\nlines", "disk", "y.ndz"],
+        ["--identity", "", "disk", "y.ndz"],
+        ["--identity", "x", "--no-manifest", "disk", "y.ndz"],
+        ["--identity", "x", "disk", "-"],
+        ["--identity", "x", "-i", "disk"],
+    ],
+)
+def test_an_identity_that_cannot_be_kept_is_refused(
+    tmp_path: Path, disk: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        zip_cli.main(["-r", *arguments])
+    assert ended.value.code == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"disk"}
+
+
 def test_where_none_is_made(tmp_path: Path, disk: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     image = tmp_path / "y.ndz"
     assert zip_cli.main(["-r", "--no-manifest", str(disk), str(image)]) == 0
@@ -196,6 +229,8 @@ def changes() -> Iterator[tuple[int, dict[str, Any]]]:
     yield 0, {"size": CHUNK}
     yield 0, {"image_version": 5}
     yield 0, {"digest": "A" * 64}
+    for value in (None, 1, "", " x", "x\n", "x\ny", "\ud800", "x" * 256, ["x"]):
+        yield 0, {"identity": value}
     for field in ("chunk", "digest", "first", "after", "regions", "bytes", "data", "relocated"):
         for value in (None, -1, 1.0, "x", [], [[]], [[1]], [[1, 2, 3]], [["a", 1]], [[0, True]], {}, 1 << 70):
             yield 2, {field: value}

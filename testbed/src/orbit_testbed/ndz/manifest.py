@@ -8,6 +8,7 @@ in lower-case hexadecimal. The file is ASCII, one JSON object per line, each lin
 
 * first ``{"manifest": "orbit.imaging", "version": 1, "algorithm": "sha256", "image_version": 2,
   "size": BYTES, "mtime_ns": T, "chunks": N, "digest": HEX}``: size, time stamp and digest of the image file;
+  also ``"identity": NAME`` where it is known how the system in the image calls itself once it runs;
 * then one line per chunk, ascending, ``{"chunk": I, "digest": HEX, "first": S, "after": S,
   "regions": [[START, COUNT], ...], "bytes": BYTES, "data": HEX, "relocated": false}``. ``digest`` is that
   of the chunk's 1 MiB as it is in the file. ``first``, ``after`` and ``regions`` are those of its index, in
@@ -48,6 +49,8 @@ from orbit_testbed.ndz.unpack import contents
 SUFFIX: Final = ".manifest"
 MAX_SIZE: Final = 64 << 20
 """Bytes of the largest manifest that is read; one of a 4 GiB image has about 1 MiB."""
+MAX_IDENTITY: Final = 255
+"""Characters of the longest identity."""
 FORMAT_VERSION: Final = 1
 
 _NAME: Final = "orbit.imaging"
@@ -107,17 +110,21 @@ class Entry(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """Everything about one image. ``size`` is in bytes, ``mtime_ns`` in nanoseconds since 1970."""
+    """Everything about one image. ``size`` is in bytes, ``mtime_ns`` in nanoseconds since 1970.
+
+    ``identity`` is the name that the installed system gives itself, empty when unknown.
+    """
 
     image_version: int
     size: int
     mtime_ns: int
     digest: bytes
     entries: Sequence[Entry]
+    identity: str = ""
 
     def encode(self) -> bytes:
         """Return the manifest's file."""
-        head = {
+        head: dict[str, Any] = {
             "manifest": _NAME,
             "version": FORMAT_VERSION,
             "algorithm": _ALGORITHM,
@@ -127,8 +134,19 @@ class Manifest(NamedTuple):
             "chunks": len(self.entries),
             "digest": self.digest.hex(),
         }
+        if self.identity:
+            head["identity"] = check_identity(self.identity)
         body = "".join(_line(item) for item in (head, *map(_entry_fields, self.entries))).encode("ascii")
         return body + _line({"end": sha256(body).hexdigest()}).encode("ascii")
+
+
+def check_identity(text: str) -> str:
+    """Return the name of a system if it is one line that comes back as it is. Raises :class:`ValueError`."""
+    if not text or len(text) > MAX_IDENTITY or not text.isprintable() or text != text.strip():
+        raise ValueError(
+            f"an identity has 1 to {MAX_IDENTITY} printable characters and no blank at either end"
+        )
+    return text
 
 
 def path_of(image: str | Path) -> Path:
@@ -214,7 +232,12 @@ def parse(text: bytes, name: str) -> Manifest:
             raise reader.bad(at, f"{error.field}: {error.problem}") from None
         entries.append(entry)
     return Manifest(
-        version, size, reader.number(0, head, "mtime_ns", 1 << 63), reader.digest(0, head, "digest"), entries
+        version,
+        size,
+        reader.number(0, head, "mtime_ns", 1 << 63),
+        reader.digest(0, head, "digest"),
+        entries,
+        reader.identity(head),
     )
 
 
@@ -267,6 +290,15 @@ class _Reader:
         if len(digest) != _DIGEST_SIZE or digest.hex() != value:
             raise self.bad(line, f"{name} is no SHA-256 in hexadecimal")
         return digest
+
+    def identity(self, head: dict[str, Any]) -> str:
+        if "identity" not in head:
+            return ""
+        value = head["identity"]
+        try:
+            return check_identity(value if isinstance(value, str) else "")
+        except ValueError as error:
+            raise self.bad(0, f"identity: {error}") from None
 
     def entry(self, line: int, fields: dict[str, Any]) -> Entry:
         first = self.number(line, fields, "first", MAX_SECTORS)
@@ -400,13 +432,13 @@ class Recorder:
         self._entries.append(_entry(data, index, self._data.digest()))
         self._data = sha256()
 
-    def finish(self, mtime_ns: int) -> Manifest:
+    def finish(self, mtime_ns: int, identity: str = "") -> Manifest:
         """Return the manifest; ``mtime_ns`` is the time stamp of the finished image file."""
         self.close()
         if self._error is not None:
             raise self._error
         size = len(self._entries) * CHUNK_SIZE
-        return Manifest(self._version, size, mtime_ns, self._image.digest(), self._entries)
+        return Manifest(self._version, size, mtime_ns, self._image.digest(), self._entries, identity)
 
     def close(self) -> None:
         """End the thread."""
@@ -415,8 +447,10 @@ class Recorder:
             self._thread.join()
 
 
-def of_image(path: str | Path) -> Manifest:
+def of_image(path: str | Path, identity: str = "") -> Manifest:
     """Make the manifest of an existing image, which is inflated and checked in full on the way.
+
+    ``identity`` is the name that the system in it gives itself, if it is known.
 
     Raises :class:`NdzError` for a file that is no whole image or changes meanwhile.
     """
@@ -452,7 +486,7 @@ def of_image(path: str | Path) -> Manifest:
         after = os.fstat(file.fileno())
     if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise NdzError("changed while it was read", name=name, remedy="try again")
-    return Manifest(version, before.st_size, before.st_mtime_ns, image.digest(), entries)
+    return Manifest(version, before.st_size, before.st_mtime_ns, image.digest(), entries, identity)
 
 
 def _chunks(fd: int) -> Iterator[bytes]:

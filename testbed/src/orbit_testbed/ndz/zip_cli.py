@@ -28,6 +28,13 @@ def _uuid(text: str) -> bytes:
     return value
 
 
+def _identity(text: str) -> str:
+    try:
+        return manifest.check_identity(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _parser() -> command.Parser:
     parser = command.Parser(
         prog=PROGRAM,
@@ -106,6 +113,12 @@ def _parser() -> command.Parser:
         dest="manifest_only",
         help="the input is an image: check it and write its manifest (default: next to it)",
     )
+    parser.add_argument(
+        "--identity",
+        type=_identity,
+        metavar="NAME",
+        help="the name by which the installed system calls itself, for the manifest",
+    )
     parser.add_argument("-i", action="store_true", dest="info", help="say what would be stored and stop")
     parser.add_argument("-o", action="store_true", dest="dots", help="print a dot for each chunk")
     parser.add_argument("-d", action="store_true", dest="debug", help="say what was found and is stored")
@@ -181,7 +194,7 @@ def _write_files(plan: Plan, options: Options, args: argparse.Namespace) -> None
         recorder = manifest.Recorder()
         stack.callback(recorder.close)
         _write(plan, file.fd, options, args, recorder)
-        made = recorder.finish(os.fstat(file.fd).st_mtime_ns)
+        made = recorder.finish(os.fstat(file.fd).st_mtime_ns, args.identity or "")
         command.write_all(sidecar.fd, made.encode())
 
 
@@ -198,7 +211,7 @@ def _sidecar(image: str) -> command.NewFile:
 
 
 def _write_manifest(args: argparse.Namespace) -> int:
-    made = manifest.of_image(args.input)
+    made = manifest.of_image(args.input, args.identity or "")
     text = made.encode()
     if args.output == "-":
         command.write_all(sys.stdout.fileno(), text)
@@ -237,6 +250,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.run(PROGRAM, lambda: _write_manifest(args))
     if args.output is None and not args.info:
         parser.error("say where to write the image, or give -i")
+    if args.identity and (args.info or args.output == "-" or not _wants_manifest(args)):
+        parser.error("--identity is for the manifest, which would not be written")
     if (args.raw or args.filesystem) and (args.ignore or args.raw_partitions):
         parser.error("-I and -R are about partitions, which -r and -l do not look for")
     if args.slice is not None and (args.ignore or set(args.raw_partitions) - {args.slice}):

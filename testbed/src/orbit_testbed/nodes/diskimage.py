@@ -179,14 +179,14 @@ def build_all(cache: Path, images: Path, *, keys: Path, authorized_key: str) -> 
     for recipe in RECIPES:
         hostkey = tree.make_hostkey(keys / recipe.name)
         made.append(build(cache, recipe, hostkey=hostkey, authorized_key=authorized_key))
-        copy_unless_same(made[-1], images / recipe.name)
+        copy_unless_same(made[-1], images / recipe.name, recipe.name)
     return made
 
 
-def copy_unless_same(source: Path, target: Path) -> None:
+def copy_unless_same(source: Path, target: Path, identity: str) -> None:
     """Bring ``target`` to the content of ``source`` unless size and time say that it has it.
 
-    Its manifest is brought up to date likewise.
+    Its manifest, with the identity of the system in it, is brought up to date likewise.
     """
     wanted = source.stat()
     there = target.stat() if target.is_file() else None
@@ -194,17 +194,17 @@ def copy_unless_same(source: Path, target: Path) -> None:
         draft = target.with_name(f".{target.name}.new")
         shutil.copy2(source, draft)
         draft.replace(target)
-    if not _has_manifest(target):
+    if not _has_manifest(target, identity):
         sidecar = manifest.path_of(target)
         draft = sidecar.with_name(f".{sidecar.name}.new")
-        draft.write_bytes(manifest.of_image(target).encode())
+        draft.write_bytes(manifest.of_image(target, identity).encode())
         draft.replace(sidecar)
 
 
-def _has_manifest(image: Path) -> bool:
+def _has_manifest(image: Path, identity: str) -> bool:
     try:
         known = manifest.read(manifest.path_of(image))
     except manifest.ManifestError:
         return False
     there = image.stat()
-    return (known.size, known.mtime_ns) == (there.st_size, there.st_mtime_ns)
+    return (known.size, known.mtime_ns, known.identity) == (there.st_size, there.st_mtime_ns, identity)

@@ -130,5 +130,5 @@ def build_all(
     for recipe in RECIPES:
         hostkey = tree.make_hostkey(keys / recipe.name)
         made.append(build(cache, recipe, packages, hostkey=hostkey, authorized_key=authorized_key))
-        diskimage.copy_unless_same(made[-1], images / recipe.name)
+        diskimage.copy_unless_same(made[-1], images / recipe.name, recipe.name)
     return made
