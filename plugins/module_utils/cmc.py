@@ -57,6 +57,7 @@ class PowerResult(t.NamedTuple):
         asked.
     :ivar changed: a command was accepted.
     :ivar state: the state as last read, ``unknown`` when it was not.
+    :ivar steps: the commands that were accepted, in order.
     """
 
     node: Node
@@ -64,6 +65,7 @@ class PowerResult(t.NamedTuple):
     changed: bool
     state: str
     message: str = ""
+    steps: t.Tuple[str, ...] = ()
 
 
 def normalise_state(raw: str) -> str:
@@ -100,6 +102,10 @@ class CmcClient:
     def can_list(self) -> bool:
         """Whether the service tells the state of all nodes in one call."""
         return self.speaker.can("all_status")
+
+    def can_read(self) -> bool:
+        """Whether the service tells the state of nodes at all."""
+        return self.speaker.can("status") or self.can_list()
 
     def all_states(self) -> t.List[t.Tuple[PowerState, t.Optional[t.Tuple[int, int]]]]:
         """Return the state, and the coordinates where they can be told, of all nodes of the domain.
@@ -204,16 +210,20 @@ class CmcClient:
                 remedy=remedy,
             )
 
-    def plan(self, nodes: t.Sequence[Node], action: str) -> t.List[t.Tuple[str, PowerState]]:
+    def plan(
+        self, nodes: t.Sequence[Node], action: str, *, look: bool = False
+    ) -> t.List[t.Tuple[str, PowerState]]:
         """Return for each node the command it needs ("" for none) and its state before.
 
         A node that is seen in the state asked for needs no ``on`` or ``off``. Where ``reset`` does not wake a
         node that is off, such a node needs ``on``. When states cannot be read, every node gets the command.
+
+        :param look: do not trust the service's ``reset`` to wake: hardware behind it did not always.
         """
         self.check_action(action)
         unasked = [("", PowerState(node.name, UNKNOWN, None)) for node in nodes]
         before = [state for _command, state in unasked]
-        wake = action == "reset" and not self.speaker.dialect.reset_wakes
+        wake = action == "reset" and (look or not self.speaker.dialect.reset_wakes)
         if action in ("on", "off", "off_soft") or wake:
             # Switching does not depend on it.
             with contextlib.suppress(ServiceError):
@@ -235,6 +245,7 @@ class CmcClient:
         *,
         window: int = 50,
         interval: float = 0.0,
+        look: bool = False,
         sleep: t.Callable[[float], None] = time.sleep,
     ) -> t.List[PowerResult]:
         """Give nodes a power command; every node is tried.
@@ -242,33 +253,50 @@ class CmcClient:
         :param action: a key of :data:`ACTIONS`.
         :param window: nodes that get their command in one burst.
         :param interval: seconds from the start of one burst to the start of the next; 0 for no wait.
+        :param look: see :meth:`plan`.
         :raises ServiceError: when the service does not have the action; no node has been touched then.
         """
-        plan = self.plan(nodes, action)
-        results: t.List[t.Optional[PowerResult]] = [None] * len(nodes)
-        todo = []
-        for index, (node, (command, state)) in enumerate(zip(nodes, plan)):
-            if command:
-                todo.append((index, node, command))
-            else:
-                results[index] = PowerResult(node, True, False, state.state, f"already {state.state}")
-        size = max(1, window)
-        for first in range(0, len(todo), size):
-            started = time.monotonic()
-            burst = todo[first : first + size]
-            answers = run_parallel(self._command, burst, self.connection.parallel)
-            for (index, node, _command), answer in zip(burst, answers):
-                if isinstance(answer, ServiceError):
-                    results[index] = PowerResult(node, False, False, UNKNOWN, answer.brief)
-                else:
-                    results[index] = PowerResult(node, True, True, UNKNOWN, "accepted")
-            left = started + interval - time.monotonic()
-            if first + size < len(todo) and left > 0:
-                sleep(left)
-        return [result for result in results if result is not None]
+        plan = self.plan(nodes, action, look=look)
+        given = iter(
+            self.give(
+                [(node, command) for node, (command, _state) in zip(nodes, plan) if command],
+                window=window,
+                interval=interval,
+                sleep=sleep,
+            )
+        )
+        return [
+            next(given) if command else PowerResult(node, True, False, state.state, f"already {state.state}")
+            for node, (command, state) in zip(nodes, plan)
+        ]
 
-    def _command(self, item: t.Tuple[int, Node, str]) -> None:
-        _index, node, command = item
+    def give(
+        self,
+        commands: t.Sequence[t.Tuple[Node, str]],
+        *,
+        window: int = 50,
+        interval: float = 0.0,
+        sleep: t.Callable[[float], None] = time.sleep,
+    ) -> t.List[PowerResult]:
+        """Give each node its command, whatever its state; the parameters are those of :meth:`switch`."""
+        results: t.List[PowerResult] = []
+        size = max(1, window)
+        for first in range(0, len(commands), size):
+            started = time.monotonic()
+            burst = commands[first : first + size]
+            answers = run_parallel(self._command, burst, self.connection.parallel)
+            for (node, command), answer in zip(burst, answers):
+                if isinstance(answer, ServiceError):
+                    results.append(PowerResult(node, False, False, UNKNOWN, answer.brief))
+                else:
+                    results.append(PowerResult(node, True, True, UNKNOWN, "accepted", (command,)))
+            left = started + interval - time.monotonic()
+            if first + size < len(commands) and left > 0:
+                sleep(left)
+        return results
+
+    def _command(self, item: t.Tuple[Node, str]) -> None:
+        node, command = item
         method, arguments = self.speaker.request(command, Request((node,), "", self.domain))
         reply = self.connection.call("cmc", method.name, arguments)
         if not reply.is_ok:

@@ -12,7 +12,8 @@ version_added: 0.1.0
 description:
   - Gives power commands to nodes by the cmc service of a testbed, many at the same time, in bursts of a
     chosen size.
-  - The service accepts a command before it is done. Use O(verify) to have the state read back.
+  - The service accepts a command before it is done. Use O(verify) to have the state read back, and
+    O(escalate) to go on with harder commands when it does not follow.
   - Every node is tried before the module fails.
 author:
   - The orbit.imaging authors (@orbit-imaging)
@@ -36,9 +37,11 @@ options:
       - V(on) and V(off) switch the power.
       - V(reset) power-cycles; a node that is off is switched on. For services which would leave such a node
         off (dialects V(A) to V(C)) it is given V(on).
+      - V(cycle) switches off, waits until the state is read as off, and switches on. A node that is not seen
+        off has failed and is given no V(on). Where the service does not tell states, V(reset) is given.
       - V(reboot) lets the running system restart; only services of dialects V(E1) and V(E2) have it.
     type: str
-    choices: ['on', 'off', reset, reboot]
+    choices: ['on', 'off', reset, cycle, reboot]
     required: true
   soft:
     description:
@@ -62,9 +65,18 @@ options:
     type: bool
     default: false
     aliases: [wait_state]
+  escalate:
+    description:
+      - With O(verify), give a node whose state does not follow, or whose command was refused, V(reset), and
+        then V(off) and V(on). Half of O(verify_timeout) is for the first command, the rest for these.
+      - With O(state=reset), a node that is off is given V(on), whatever the dialect.
+      - Where the service does not tell states, and for nodes that it calls not available, nothing more is
+        tried.
+    type: bool
+    default: false
   verify_timeout:
     description:
-      - Seconds to wait for the state with O(verify).
+      - Seconds to wait for the state with O(verify). Half of it is for V(off) with O(state=cycle).
     type: float
     default: 30
 seealso:
@@ -79,6 +91,15 @@ EXAMPLES = r"""
     nodes: [node1-1, node1-2]
     state: reset
     verify: true
+
+- name: Take the power from a node that hangs, whatever that needs
+  orbit.imaging.cmc_power:
+    url: http://cmc:5012
+    domain: sb1.orbit-lab.org
+    nodes: [node1-1]
+    state: cycle
+    verify: true
+    escalate: true
 
 - name: Switch the whole grid off, 20 nodes each second
   orbit.imaging.cmc_power:
@@ -114,6 +135,11 @@ nodes:
     msg:
       description: The reason of a failure, or what was done.
       type: str
+    steps:
+      description: The commands that were accepted for the node, in order.
+      type: list
+      elements: str
+      sample: [reset, reset, 'off', 'on']
 failed_nodes:
   description: Names of the nodes that are not as asked.
   returned: when the nodes could be tried
@@ -130,7 +156,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.orbit.imaging.plugins.module_utils.cmc import ACTIONS, CmcClient, PowerResult
+from ansible_collections.orbit.imaging.plugins.module_utils.cmc import ACTIONS, ON, CmcClient, PowerResult
 from ansible_collections.orbit.imaging.plugins.module_utils.module import (
     Failed,
     Results,
@@ -140,6 +166,7 @@ from ansible_collections.orbit.imaging.plugins.module_utils.module import (
     run,
 )
 from ansible_collections.orbit.imaging.plugins.module_utils.nodes import Node
+from ansible_collections.orbit.imaging.plugins.module_utils.power import Power
 from ansible_collections.orbit.imaging.plugins.module_utils.service import Connection
 
 
@@ -150,14 +177,18 @@ def work(module: AnsibleModule, connection: Connection) -> Results:
     if module.params["soft"] and action == "off":
         action = "off_soft"
     client = CmcClient(connection, module.params["dialect"], domain)
+    verify = module.params["verify"]
+    escalate = verify and module.params["escalate"]
+    power = Power(
+        client,
+        window=module.params["window"],
+        interval=module.params["interval"],
+        timeout=module.params["verify_timeout"],
+    )
     if module.check_mode:
-        outcome = _expected(client, nodes, action)
+        outcome = _expected(power, nodes, action, escalate)
     else:
-        outcome = client.switch(
-            nodes, action, window=module.params["window"], interval=module.params["interval"]
-        )
-        if module.params["verify"]:
-            outcome = client.verify(outcome, action, module.params["verify_timeout"])
+        outcome = power.bring(nodes, action, verify=verify, escalate=escalate)
     failed = [result for result in outcome if not result.ok]
     results = {
         "changed": any(result.changed for result in outcome),
@@ -178,12 +209,13 @@ def work(module: AnsibleModule, connection: Connection) -> Results:
     return results
 
 
-def _expected(client: CmcClient, nodes: t.Sequence[Node], action: str) -> t.List[PowerResult]:
-    """Return what :meth:`CmcClient.switch` would do."""
+def _expected(power: Power, nodes: t.Sequence[Node], action: str, escalate: bool) -> t.List[PowerResult]:
+    """Return what :meth:`Power.bring` would begin with."""
     expected = []
-    for node, (command, state) in zip(nodes, client.plan(nodes, action)):
-        message = f"would be given '{command}'" if command else f"already {state.state}"
-        expected.append(PowerResult(node, True, bool(command), state.state, message))
+    for node, (commands, state) in zip(nodes, power.expect(nodes, action, look=escalate)):
+        given = " and ".join(f"'{command}'" for command in commands)
+        message = f"would be given {given}" if given else f"already {state}"
+        expected.append(PowerResult(node, True, bool(commands), state, message))
     return expected
 
 
@@ -194,6 +226,7 @@ def _as_dict(result: PowerResult) -> Results:
         "changed": result.changed,
         "state": result.state,
         "msg": result.message,
+        "steps": list(result.steps),
     }
 
 
@@ -202,7 +235,7 @@ def _diff(outcome: t.Sequence[PowerResult], action: str) -> t.Dict[str, str]:
     before, after = "", ""
     for result in outcome:
         if result.changed:
-            before += f"{result.node.name}: not {ACTIONS[action]}, or not known\n"
+            before += f"{result.node.name}: not {ACTIONS.get(action, ON)}, or not known\n"
             after += f"{result.node.name}: {action.replace('_', ' ')}\n"
         else:
             line = f"{result.node.name}: {result.state}\n"
@@ -216,11 +249,12 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=argument_spec(
             nodes={"type": "list", "elements": "raw", "required": True},
-            state={"type": "str", "choices": ["on", "off", "reset", "reboot"], "required": True},
+            state={"type": "str", "choices": ["on", "off", "reset", "cycle", "reboot"], "required": True},
             soft={"type": "bool", "default": False},
             window={"type": "int", "default": 50},
             interval={"type": "float", "default": 0.0},
             verify={"type": "bool", "default": False, "aliases": ["wait_state"]},
+            escalate={"type": "bool", "default": False},
             verify_timeout={"type": "float", "default": 30.0},
         ),
         supports_check_mode=True,

@@ -30,7 +30,14 @@ def test_reset():
     assert not ended.failed
     assert ended.results["changed"] is True
     assert ended.results["nodes"] == [
-        {"name": f"node{x}-1", "ok": True, "changed": True, "state": "unknown", "msg": "accepted"}
+        {
+            "name": f"node{x}-1",
+            "ok": True,
+            "changed": True,
+            "state": "unknown",
+            "msg": "accepted",
+            "steps": ["reset"],
+        }
         for x in (1, 2)
     ]
     assert ended.results["failed_nodes"] == []
@@ -72,6 +79,38 @@ def test_accepted_is_not_done():
     assert ended.results["failed_nodes"] == ["node2-1"]
     assert ended.results["nodes"][1]["state"] == "off"
     assert "still off after 0 s instead of on" in ended.results["msg"]
+
+
+def test_what_is_accepted_but_not_done_is_tried_harder():
+    one_node = {**OPTIONS, "nodes": ["node1-1"], "verify": True, "escalate": True}
+    with expected_calls(
+        state(1, "POWEROFF"), one("on", 1), state(1, "POWEROFF"), state(1, "POWEROFF"),
+        state(1, "POWEROFF"), one("on", 1), state(1, "POWERON"),
+    ):  # fmt: skip
+        ended = run_module(cmc_power.main, {**one_node, "state": "reset", "verify_timeout": 0.8})
+    assert not ended.failed
+    assert ended.results["nodes"][0]["steps"] == ["on", "on"]
+    assert ended.results["nodes"][0]["msg"] == "seen on after on, on"
+
+
+def test_cycle():
+    with expected_calls(
+        *DESCRIBES, state(1, "POWERON"), state(2, "POWEROFF"), one("offHard", 1), state(1, "POWEROFF"),
+        one("on", 1), one("on", 2),
+    ):  # fmt: skip
+        ended = run_module(cmc_power.main, {**OPTIONS, "state": "cycle"})
+    assert [node["steps"] for node in ended.results["nodes"]] == [["off", "on"], ["on"]]
+    assert ended.results["msg"] == "cycle: 2 nodes commanded, 0 already so"
+
+
+def test_check_mode_of_cycle():
+    with expected_calls(*DESCRIBES, state(1, "POWERON"), state(2, "POWEROFF")):
+        ended = run_module(cmc_power.main, {**OPTIONS, "state": "cycle"}, check=True, diff=True)
+    assert [node["msg"] for node in ended.results["nodes"]] == [
+        "would be given 'off' and 'on'",
+        "would be given 'on'",
+    ]
+    assert ended.results["diff"]["after"] == "node1-1: cycle\nnode2-1: cycle\n"
 
 
 def test_all_nodes_are_tried():
