@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import re
 import socket
 import time
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.module_utils import manifest as manifests
 from ansible_collections.orbit.imaging.plugins.module_utils.dialects import Method, Request, Speaker
 from ansible_collections.orbit.imaging.plugins.module_utils.service import (
     Connection,
     Reply,
     ServiceError,
     is_ipv4,
+    shorten,
     unexpected,
 )
 
@@ -30,6 +33,7 @@ START_PAUSE = 1.5
 
 _IMAGE_NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z._-]*", re.ASCII)
 _ADDRESS = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3}){3}):([0-9]{1,5})", re.ASCII)
+_REMAKE = "Make it again: imagezip --manifest IMAGE"
 _NOT_STOPPED = re.compile(r"Did not stop the frisbeed", re.ASCII)
 
 
@@ -61,6 +65,21 @@ class Status(t.NamedTuple):
     def serving(self, image: str) -> bool:
         """Whether a stream of this image is listed."""
         return any(stream.image == image for stream in self.streams)
+
+
+class Sidecar(t.NamedTuple):
+    """What the service says about the manifest of an image.
+
+    :ivar manifest: what is in it; None when there is none that can be used.
+    :ivar text: the manifest as it came.
+    :ivar msg: why there is none.
+    :ivar damaged: there is one, but it is damaged or belongs to another image.
+    """
+
+    manifest: t.Optional[manifests.Manifest] = None
+    text: bytes = b""
+    msg: str = ""
+    damaged: bool = False
 
 
 class Started(t.NamedTuple):
@@ -188,6 +207,32 @@ class FrisbeeClient:
             self.stop(image)
         return True, ""
 
+    def manifest(self, image: str) -> Sidecar:
+        """Return the manifest of an image.
+
+        Manifests lie below ``/orbit/``, beside what the historic services have. Those answer there as they
+        do on any wrong path, with 200 and a list of services or with an error page or not at all: that
+        means no manifest and is never an error.
+        """
+        check_image_name(image)
+        try:
+            reply = self.connection.call(
+                f"orbit/images/{image}", "manifest", {}, question=True, limit=manifests.MAX_SIZE
+            )
+        except ServiceError as error:
+            return Sidecar(msg=f"the service gave no manifest: {error.brief}")
+        if reply.status == 200 and reply.body.startswith(b'{"manifest":'):
+            try:
+                return Sidecar(manifests.parse(reply.body), reply.body)
+            except manifests.ManifestError as error:
+                return Sidecar(
+                    msg=f"the manifest of '{image}' cannot be used: {error}. {_REMAKE}", damaged=True
+                )
+        said = _json_error(reply)
+        if said:
+            return Sidecar(msg=said, damaged=reply.status in (403, 409))
+        return Sidecar(msg="this service has no manifests")
+
     def start(self, image: str) -> Started:
         """Start the stream of an image, or join it, and return its address.
 
@@ -274,6 +319,16 @@ class FrisbeeClient:
 
     def _request(self, what: str, image: str) -> t.Tuple[Method, t.Dict[str, str]]:
         return self.speaker.request(what, Request((), image, self.domain, self.user))
+
+
+def _json_error(reply: Reply) -> str:
+    """Return the reason that a service gives in the words of ``/orbit/``, "" when it is another answer."""
+    if reply.status < 400 or reply.content_type != "application/json":
+        return ""
+    try:
+        return shorten(str(json.loads(reply.body.decode("utf-8"))["error"]))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
 
 
 @contextlib.contextmanager

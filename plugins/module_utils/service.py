@@ -401,6 +401,7 @@ class Connection:
         *,
         question: bool = False,
         timeout: t.Optional[float] = None,
+        limit: t.Optional[int] = None,
     ) -> Reply:
         """Call one method and return the reply whatever it is.
 
@@ -409,10 +410,11 @@ class Connection:
 
         :param question: the call changes nothing, so it may be repeated.
         :param timeout: seconds for this call in all, instead of the default.
+        :param limit: bytes of the largest reply that is read, instead of :data:`MAX_REPLY`.
         :raises ServiceError: when there is no reply, or one which is too large, encoded or a redirection.
         """
         url = "/".join(part for part in (self.url, service, method) if part)
-        fail = _Failure(service, method, url, arguments)
+        fail = _Failure(service, method, url, arguments, limit)
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         pause = RETRY_PAUSE
         for attempt in range(RETRIES + 1):
@@ -556,8 +558,8 @@ class Connection:
         body = bytearray()
         for part in response.iter_content(65536):
             body += part
-            if len(body) > MAX_REPLY:
-                raise fail(f"the reply is larger than {MAX_REPLY} bytes", status=response.status_code)
+            if len(body) > fail.limit:
+                raise fail(f"the reply is larger than {fail.limit} bytes", status=response.status_code)
         return bytes(body)
 
 
@@ -591,13 +593,21 @@ class _Transport(Exception):
 
 
 class _Failure:
-    """Makes errors which know what was asked."""
+    """Makes errors which know what was asked, and how many bytes of a reply were."""
 
-    def __init__(self, service: str, method: str, url: str, asked: t.Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        service: str,
+        method: str,
+        url: str,
+        asked: t.Mapping[str, str],
+        limit: t.Optional[int] = None,
+    ) -> None:
         self.service = service
         self.method = method
         self.url = url
         self.asked = asked
+        self.limit = MAX_REPLY if limit is None else limit
 
     def __call__(
         self,

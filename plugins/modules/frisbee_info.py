@@ -13,6 +13,8 @@ description:
   - Asks the frisbee service of a testbed for its streams and, when images are named, whether they exist and
     may be read.
   - An image that does not exist is an answer and no failure.
+  - Only the service of the embedded testbed has manifests, the digests by which an image is checked on its
+    way to the disk and on the disk. With any other one, no image has a manifest.
   - A service of 2006 tells whether an image exists only by sending it. Such an image is started and stopped
     again, and in check mode its RV(images[].exists) is not told.
 author:
@@ -28,6 +30,17 @@ options:
     type: list
     elements: str
     default: []
+  manifests:
+    description:
+      - Whether to ask for the manifest of each image that exists, too.
+    type: bool
+    default: false
+  manifest_dir:
+    description:
+      - Folder on the control host into which the manifests are put, whichever host asks for them. It is made
+        when it is not there. In check mode nothing is put there.
+      - Without it the manifests are only described.
+    type: path
 seealso:
   - module: orbit.imaging.frisbee_server
 """
@@ -63,6 +76,43 @@ images:
     msg:
       description: The service's reason when it is not, or why it could not be told.
       type: str
+    manifest:
+      description: The manifest of the image.
+      returned: when O(manifests) is true and the image exists
+      type: dict
+      contains:
+        state:
+          description:
+            - V(present); V(absent); or V(damaged), which includes one that belongs to another image.
+          type: str
+          sample: present
+        msg:
+          description: Why there is none that can be used.
+          type: str
+        digest:
+          description: SHA-256 of the image file.
+          returned: when it is present, as all below
+          type: str
+        size:
+          description: Bytes of the image file.
+          type: int
+          sample: 5242880
+        chunks:
+          description: Number of its chunks.
+          type: int
+          sample: 5
+        disk_bytes:
+          description: Bytes that a disk must have so that all data of the image lies on it.
+          type: int
+          sample: 67108864
+        identity:
+          description: What the installed system calls itself; empty when the manifest does not say.
+          type: str
+          sample: baseline.ndz
+        path:
+          description: Where the manifest is on the control host.
+          returned: when O(manifest_dir) is given
+          type: str
 streams:
   description: All streams of the service, those of other domains too.
   returned: success
@@ -97,11 +147,17 @@ dialect:
   sample: E2
 """
 
+import base64
 import typing as t
+import zlib
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.orbit.imaging.plugins.module_utils.frisbee import FrisbeeClient, check_image_name
+from ansible_collections.orbit.imaging.plugins.module_utils.frisbee import (
+    FrisbeeClient,
+    Sidecar,
+    check_image_name,
+)
 from ansible_collections.orbit.imaging.plugins.module_utils.module import (
     Failed,
     Results,
@@ -129,7 +185,12 @@ def work(module: AnsibleModule, connection: Connection) -> Results:
         except ServiceError as error:
             exists, reason = None, error.brief
             failed.append((image, reason))
-        answers.append({"image": image, "exists": exists, "msg": reason})
+        answer: Results = {"image": image, "exists": exists, "msg": reason}
+        if exists and module.params["manifests"]:
+            answer["manifest"] = _describe(
+                client.manifest(image), with_text=bool(module.params["manifest_dir"])
+            )
+        answers.append(answer)
     if failed:
         message = describe_failures(f"frisbee at {connection.url}", "asked for", failed, len(images))
         raise Failed(message, {"changed": False, "images": answers})
@@ -143,10 +204,24 @@ def work(module: AnsibleModule, connection: Connection) -> Results:
     }
 
 
+def _describe(sidecar: Sidecar, with_text: bool) -> Results:
+    """Return a manifest in short; the text, for the action on the control host, is packed."""
+    if sidecar.manifest is None:
+        return {"state": "damaged" if sidecar.damaged else "absent", "msg": sidecar.msg}
+    described = {"state": "present", "msg": "", **sidecar.manifest._asdict()}
+    if with_text:
+        described["packed"] = base64.b64encode(zlib.compress(sidecar.text, 1)).decode("ascii")
+    return described
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec=argument_spec(images={"type": "list", "elements": "str", "default": []}),
+        argument_spec=argument_spec(
+            images={"type": "list", "elements": "str", "default": []},
+            manifests={"type": "bool", "default": False},
+            manifest_dir={"type": "path"},
+        ),
         supports_check_mode=True,
     )
     run(module, work)

@@ -23,6 +23,7 @@ from ansible_collections.orbit.imaging.plugins.module_utils.service import Conne
 
 from .. import recorded
 from ..httpkit import URL, Call, expected_calls
+from ..manifestkit import DIGEST, make
 from ..recorded import DOMAIN, NO_STREAMS, NOT_STOPPED, status
 
 IMAGE = "baseline.ndz"
@@ -52,6 +53,71 @@ def get(dialect, body, image=IMAGE, code=200):
 
 def listing(body, code=200):
     return Call("/frisbee/status", {"domain": DOMAIN}, body, code)
+
+
+MANIFEST = f"/orbit/images/{IMAGE}/manifest"
+
+
+def given(body, code=200, content_type="application/x-ndjson"):
+    return Call(MANIFEST, {}, body, code, content_type)
+
+
+def test_a_manifest_is_read():
+    text = make(count=2, end=4096, identity="baseline 5.4")
+    with expected_calls(given(text.decode())):
+        found = client("E2").manifest(IMAGE)
+    assert found.manifest == (DIGEST, 2 << 20, 2, 4096 * 512, "baseline 5.4")
+    assert (found.text, found.msg, found.damaged) == (text, "", False)
+
+
+@pytest.mark.parametrize("dialect", ["A", "B", "C", "D", "E1", "E2"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        given(recorded.SERVICE_LIST, 200, "text/xml"),
+        given(recorded.describe("B", "frisbee"), 200, "text/xml"),
+        given("", 200, "text/plain"),
+        given("Not Found", 404, "text/plain"),
+        given("<html><h1>Not Found</h1></html>", 404, "text/html"),
+        given("<html><h1>Internal Server Error</h1></html>", 500, "text/html"),
+        given("OK", 200, "text"),
+        given("[]", 404, "application/json"),
+        given("{", 409, "application/json"),
+    ],
+    ids=lambda call: f"{call.status} {call.body[:12]!r}",
+)
+def test_any_other_answer_means_no_manifest(dialect, call):
+    with expected_calls(call):
+        found = client(dialect).manifest(IMAGE)
+    assert found.manifest is None
+    assert not found.damaged
+    assert found.msg == "this service has no manifests"
+
+
+def test_no_answer_means_no_manifest_and_says_so():
+    with expected_calls(*[given(OSError("gone"))] * 3):
+        found = client("E2").manifest(IMAGE)
+    assert found.manifest is None
+    assert not found.damaged
+    assert found.msg.startswith("the service gave no manifest: orbit/images/baseline.ndz/manifest: cannot be")
+
+
+def test_an_image_without_a_manifest_has_the_services_reason():
+    with expected_calls(given('{"error": "the image has no manifest"}', 404, "application/json")):
+        assert client("A").manifest(IMAGE) == (None, b"", "the image has no manifest", False)
+
+
+@pytest.mark.parametrize("status", [403, 409])
+def test_a_manifest_that_the_service_refuses_is_damaged(status):
+    with expected_calls(given('{"error": "does not belong"}', status, "application/json")):
+        assert client("A").manifest(IMAGE) == (None, b"", "does not belong", True)
+
+
+def test_a_damaged_manifest_is_told():
+    with expected_calls(given(make().decode()[:-10])):
+        found = client("A").manifest(IMAGE)
+    assert found.damaged
+    assert found.msg.startswith("the manifest of 'baseline.ndz' cannot be used: is no manifest, or cut off")
 
 
 def stop(body, image=IMAGE, code=200):

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
+import zlib
 
 import pytest
 
@@ -12,6 +14,7 @@ from ansible_collections.orbit.imaging.plugins.modules import frisbee_info
 
 from .. import recorded
 from ..httpkit import URL, Call, expected_calls, run_module
+from ..manifestkit import DIGEST, make
 from ..recorded import DOMAIN, NO_STREAMS, status
 
 OPTIONS = {"url": URL, "dialect": "E2", "domain": DOMAIN, "user": "alice"}
@@ -44,6 +47,48 @@ def test_images_and_streams(check_mode):
     ]
     assert ended.results["bandwidth"] == 50.0
     assert ended.results["dialect"] == "E2"
+
+
+def test_manifests_in_short():
+    options = {**OPTIONS, "images": ["a.ndz", "b.ndz"], "manifests": True}
+    manifest = make(count=3, end=4096, identity="baseline 5.4").decode()
+    with expected_calls(
+        check("a.ndz"),
+        Call("/orbit/images/a.ndz/manifest", {}, manifest, 200, "application/x-ndjson"),
+        check("b.ndz"),
+        Call("/orbit/images/b.ndz/manifest", {}, recorded.SERVICE_LIST),
+        LISTING,
+    ):
+        ended = run_module(frisbee_info.main, options)
+    assert [image["manifest"] for image in ended.results["images"]] == [
+        {
+            "state": "present",
+            "msg": "",
+            "digest": DIGEST,
+            "size": 3 << 20,
+            "chunks": 3,
+            "disk_bytes": 4096 * 512,
+            "identity": "baseline 5.4",
+        },
+        {"state": "absent", "msg": "this service has no manifests"},
+    ]
+
+
+def test_a_manifest_comes_packed_when_it_is_to_be_kept(tmp_path):
+    manifest = make(count=3)
+    with expected_calls(check("a.ndz"), Call("/orbit/images/a.ndz/manifest", {}, manifest.decode()), LISTING):
+        ended = run_module(
+            frisbee_info.main,
+            {**OPTIONS, "images": ["a.ndz"], "manifests": True, "manifest_dir": str(tmp_path)},
+        )
+    packed = ended.results["images"][0]["manifest"]["packed"]
+    assert zlib.decompress(base64.b64decode(packed)) == manifest
+
+
+def test_no_manifest_of_an_image_that_is_not_there():
+    with expected_calls(check("a.ndz", "<ERROR>no</ERROR>"), LISTING):
+        ended = run_module(frisbee_info.main, {**OPTIONS, "images": ["a.ndz"], "manifests": True})
+    assert "manifest" not in ended.results["images"][0]
 
 
 def test_streams_alone():
