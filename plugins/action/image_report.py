@@ -9,6 +9,7 @@ import os
 import time
 import typing as t
 
+from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -17,30 +18,38 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
 
 
 class ActionModule(ActionBase):
-    """Prints the table and writes the result file."""
+    """Prints the table and writes the files."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
     _supports_check_mode = True
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Return the concluded ``record`` and the ``path`` of the result file."""
+        """Return the concluded ``record``, why the run fails, and the paths of the files written."""
         result = super().run(tmp, task_vars)
         _unused, arguments = self.validate_argument_spec(
             argument_spec={
                 "record": {"type": "dict", "required": True},
                 "last_step": {"type": "str", "default": "proof"},
+                "left": {"type": "list", "elements": "str", "default": []},
             }
         )
         record = plain(arguments["record"])
+        result["changed"] = False
         if self._task.check_mode:
-            result.update(changed=False, record=record, report_lines=report.forecast(record))
+            result.update(record=record, culprits={}, report_lines=report.forecast(record))
         else:
-            concluded = records.conclude(record, arguments["last_step"])
-            concluded["at"] = time.time()
-            path = report.write(concluded)
-            lines = [*report.lines(concluded), f"Record of the run: {path}"]
-            result.update(changed=False, record=concluded, path=path, report_lines=lines)
+            concluded = records.conclude(
+                record, arguments["last_step"], plain(arguments["left"]), time.time()
+            )
+            playbooks = [str(name) for name in context.CLIARGS.get("args") or ()]
+            paths = report.write(concluded, playbooks)
+            lines = [*report.lines(concluded), f"Record of the run: {paths['result']}"]
+            if "rerun" in paths:
+                lines.append(f"Run again: {report.again(paths['rerun'], playbooks)}")
+            result.update(
+                record=concluded, culprits=records.culprits(concluded), paths=paths, report_lines=lines
+            )
         if not os.environ.get(report.AT_END):
             for line in result["report_lines"]:
                 Display().display(line)

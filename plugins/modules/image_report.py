@@ -13,8 +13,11 @@ version_added: 0.1.0
 author:
   - The orbit.imaging authors (@orbit-imaging)
 description:
-  - Gives every node its final outcome, prints a table with a line per image group and a line per failed
-    node, and writes the record of the run to C(result.json) in the folder of the run.
+  - Gives every node its final outcome and every image group its verdict, prints a table with a line per image
+    group and a line per failed node, and writes C(result.json), C(junit.xml) and, when nodes failed, the
+    inventory C(rerun.yml) to the folder of the run.
+  - An image group passes when as many of its nodes are imaged as its quorum says. The task itself does not
+    fail for failed nodes.
   - In check mode it prints what a run would do.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
@@ -34,6 +37,11 @@ options:
     description: The step that must have been seen on a node before it counts as imaged.
     type: str
     default: proof
+  left:
+    description: What of the run could not be taken back, in words, as M(orbit.imaging.run_guard) tells it.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -46,7 +54,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 record:
-  description: The concluded record; every node has an C(outcome), every group C(imaged) and C(passed).
+  description:
+    - The concluded record. Every node has an C(outcome), every group C(imaged) and C(passed), the run
+      C(passed).
   returned: always
   type: dict
 report_lines:
@@ -54,8 +64,12 @@ report_lines:
   returned: always
   type: list
   elements: str
-path:
-  description: Path of the result file.
+culprits:
+  description: Why the run fails, in words by host name; only nodes of groups that did not pass.
+  returned: always
+  type: dict
+paths:
+  description: The files written, by kind (C(result), C(junit) and, when nodes failed, C(rerun)).
   returned: when not in check mode
-  type: str
+  type: dict
 """

@@ -10,7 +10,7 @@ import re
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import nodes as nodeutil
-from ansible_collections.orbit.imaging.plugins.plugin_utils import settings
+from ansible_collections.orbit.imaging.plugins.plugin_utils import quorum, settings
 
 # The services of 2013 accept exactly these characters in an image name; older ones hand the name to a shell.
 _IMAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
@@ -86,9 +86,12 @@ def make(
             records[host.name] = record
     mistakes += _twice(records, "control_ip", "control address")
     mistakes += _twice(records, "hrn", "name on the services")
+    groups = _groups(records, chosen)
+    if need_image:
+        mistakes += [mistake for group in groups for mistake in _give_quorum(group, records)]
     if mistakes:
         raise PlanError("\n".join(_fold(mistakes)))
-    return {"nodes": records, "groups": _groups(records, chosen)}
+    return {"nodes": records, "groups": groups}
 
 
 def batches(nodes: t.Iterable[t.Mapping[str, t.Any]], service: str) -> list[dict[str, t.Any]]:
@@ -201,6 +204,10 @@ def _record(host: Host, image: str | None, need_image: bool) -> dict[str, t.Any]
             mistakes.append(
                 f"{where}: {name} is {setting[name]!r}, which is no path that can be used. {remedy}"
             )
+    try:
+        quorum.parse(setting["orbit_quorum"])
+    except quorum.QuorumError as error:
+        mistakes.append(f"{where}: orbit_quorum: {error}")
     place = _place(host)
     domain = setting["orbit_domain"]
     if not domain:
@@ -290,6 +297,25 @@ def _groups(
         if exact:
             group["label"] = min(exact, key=lambda g: (len(g), g))
     return list(groups.values())
+
+
+def _give_quorum(group: dict[str, t.Any], records: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:
+    """Give an image group its quorum; return why its nodes cannot have the one they ask for."""
+    first: dict[str, str] = {}
+    for name in group["nodes"]:
+        first.setdefault(records[name]["settings"]["orbit_quorum"], name)
+    where = f"image group {group['label']}"
+    if len(first) > 1:
+        said = ", ".join(f"{name} says {text}" for text, name in list(first.items())[:3])
+        return [f"{where}: its nodes disagree on orbit_quorum: {said}. Give all nodes of an image the same."]
+    (group["quorum"],) = first
+    group["needed"] = quorum.parse(group["quorum"]).needed(len(group["nodes"]))
+    if group["needed"] > len(group["nodes"]):
+        return [
+            f"{where}: orbit_quorum asks for {group['needed']} nodes, but only {len(group['nodes'])} are "
+            "chosen. Lower it, give it as a percentage, or choose more nodes."
+        ]
+    return []
 
 
 def _fold(mistakes: t.Sequence[str]) -> list[str]:

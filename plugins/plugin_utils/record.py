@@ -9,6 +9,7 @@ import copy
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import outcome as outcomes
+from ansible_collections.orbit.imaging.plugins.plugin_utils import quorum
 
 # The cause a node ends with when a step that asks a service fails for it.
 _CAUSE_OF_STEP = {
@@ -154,11 +155,14 @@ def _close(record: dict[str, t.Any], step: str, now: float) -> dict[str, t.Any]:
     return record
 
 
-def conclude(record: t.Mapping[str, t.Any], last_step: str) -> dict[str, t.Any]:
-    """Give every node its final outcome and every group its verdict.
+def conclude(
+    record: t.Mapping[str, t.Any], last_step: str, left: t.Sequence[str] = (), now: float | None = None
+) -> dict[str, t.Any]:
+    """Give every node its final outcome, every group and the run its verdict.
 
     A node is imaged only when ``last_step`` was observed on it; one without a cause that never got
-    there was interrupted.
+    there was interrupted. A group passes with its quorum. The run passes when all its groups do and
+    nothing of it is ``left`` behind (in words). ``now`` is when it ended, by default with its last step.
     """
     changed = copy.deepcopy(dict(record))
     for node in changed["nodes"].values():
@@ -168,8 +172,32 @@ def conclude(record: t.Mapping[str, t.Any], last_step: str) -> dict[str, t.Any]:
             else:
                 fail(node, "interrupted", f"the run ended before the step {last_step} was seen on this node")
     for group in changed["groups"]:
-        imaged = [n for n in group["nodes"] if changed["nodes"][n]["outcome"] == outcomes.IMAGED]
-        group["imaged"] = len(imaged)
-        group["passed"] = len(imaged) == len(group["nodes"])
-    changed["passed"] = all(group["passed"] for group in changed["groups"])
+        group["total"] = len(group["nodes"])
+        group["imaged"] = sum(changed["nodes"][n]["outcome"] == outcomes.IMAGED for n in group["nodes"])
+        group.setdefault("quorum", quorum.ALL)
+        group.setdefault("needed", group["total"])
+        group["passed"] = group["imaged"] >= group["needed"]
+    changed["left_behind"] = list(left)
+    changed["passed"] = not left and all(group["passed"] for group in changed["groups"])
+    changed["ended_at"] = changed["at"] if now is None else now
     return changed
+
+
+def failed(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+    """Return the nodes of a concluded run that are not imaged, in the order of the plan."""
+    return [node for node in record["nodes"].values() if node["outcome"] != outcomes.IMAGED]
+
+
+def culprits(record: t.Mapping[str, t.Any]) -> dict[str, str]:
+    """Return, in words, why the nodes for which a concluded run fails have failed: those of failed groups."""
+    of_failed_group = {name for group in record["groups"] if not group["passed"] for name in group["nodes"]}
+    return {
+        node["name"]: f"{node['outcome']}: {first_line(node['evidence'])}"
+        for node in failed(record)
+        if node["name"] in of_failed_group
+    }
+
+
+def first_line(text: str) -> str:
+    """Return the first line of an evidence."""
+    return text.splitlines()[0] if text else "no evidence"

@@ -1,16 +1,24 @@
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A run in words: a table that is understood at a glance, and the result file."""
+"""A run in words: a table that is understood at a glance, and the files for programs."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import tempfile
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import outcome as outcomes
+from ansible_collections.orbit.imaging.plugins.plugin_utils import (
+    junit,
+    quorum,
+    record as records,
+    rerun,
+    result,
+)
 
 # Set in the environment by the callback that shows the report at the end of everything.
 AT_END = "ORBIT_IMAGING_REPORT_AT_END"
@@ -29,14 +37,14 @@ def lines(record: t.Mapping[str, t.Any]) -> list[str]:
             (
                 group["label"],
                 group["image"],
-                f"{group['imaged']} of {len(nodes)}",
+                _count(group),
                 f"{data / 1e6:.1f} MB",
                 f"{slowest:.1f} s",
-                "imaged" if group["passed"] else "FAILED",
+                _verdict(group),
             )
         )
         failed += [
-            f"  {n['name']}: {n['outcome']}: {first_line(n['evidence'])}"
+            f"  {n['name']}: {n['outcome']}: {records.first_line(n['evidence'])}"
             for n in nodes
             if n["outcome"] != outcomes.IMAGED
         ]
@@ -46,11 +54,23 @@ def lines(record: t.Mapping[str, t.Any]) -> list[str]:
     ]
     total = sum(len(group["nodes"]) for group in record["groups"])
     imaged = sum(group["imaged"] for group in record["groups"])
-    seconds = record["at"] - record["started_at"]
+    seconds = record["ended_at"] - record["started_at"]
     verdict = f"{imaged} of {total} nodes imaged in {seconds:.1f} s"
     if failed:
         verdict += f", {total - imaged} failed:"
-    return ["", *table, "", verdict, *failed]
+    left = [f"  left behind: {words}" for words in record["left_behind"]]
+    return ["", *table, "", verdict, *failed, *left]
+
+
+def _count(group: t.Mapping[str, t.Any]) -> str:
+    words = f"{group['imaged']} of {group['total']}"
+    return words if group["quorum"] == quorum.ALL else f"{words} (quorum {group['quorum']})"
+
+
+def _verdict(group: t.Mapping[str, t.Any]) -> str:
+    if not group["passed"]:
+        return "FAILED"
+    return "imaged" if group["imaged"] == group["total"] else "passed"
 
 
 def forecast(record: t.Mapping[str, t.Any]) -> list[str]:
@@ -70,18 +90,34 @@ def forecast(record: t.Mapping[str, t.Any]) -> list[str]:
     return told
 
 
-def first_line(text: str) -> str:
-    """Return the first line of an evidence."""
-    return text.splitlines()[0] if text else "no evidence"
+def write(record: t.Mapping[str, t.Any], playbooks: t.Sequence[str]) -> dict[str, str]:
+    """Write the files of a concluded run into its folder, each whole or not at all.
+
+    :param playbooks: what was run, for the command that runs it again.
+    :return: the paths: ``result`` and ``junit``, and ``rerun`` when nodes failed.
+    """
+    folder = record["dir"]
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    contents = {
+        "result": ("result.json", json.dumps(result.make(record), indent=2).encode() + b"\n"),
+        "junit": ("junit.xml", junit.make(record)),
+    }
+    if records.failed(record):
+        path = os.path.join(folder, "rerun.yml")
+        contents["rerun"] = ("rerun.yml", rerun.make(record, again(path, playbooks)).encode())
+    return {kind: _put(folder, name, data) for kind, (name, data) in contents.items()}
 
 
-def write(record: t.Mapping[str, t.Any]) -> str:
-    """Write the record to ``result.json`` in the run's folder, whole or not at all; return its path."""
-    os.makedirs(record["dir"], mode=0o700, exist_ok=True)
-    path = os.path.join(record["dir"], "result.json")
-    descriptor, temporary = tempfile.mkstemp(dir=record["dir"])
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        json.dump(record, stream, indent=2, sort_keys=True)
-        stream.write("\n")
+def again(path: str, playbooks: t.Sequence[str]) -> str:
+    """Return the command that does a run again with the inventory in ``path``."""
+    return shlex.join(["ansible-playbook", "-i", path, *(playbooks or ["orbit.imaging.image"])])
+
+
+def _put(folder: str, name: str, data: bytes) -> str:
+    """Write a file that only its owner may read: evidence may quote what nodes and services say."""
+    descriptor, temporary = tempfile.mkstemp(dir=folder)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+    path = os.path.join(folder, name)
     os.replace(temporary, path)
     return path

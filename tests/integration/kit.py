@@ -15,7 +15,10 @@ import subprocess
 import sys
 import urllib.request
 
+import jsonschema
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+SCHEMA = json.loads((ROOT / "docs" / "result.schema.json").read_text())
 # A whole run of the largest test takes less than a minute here; a hung one must not hold the suite for ever.
 LIMIT = 300
 
@@ -46,11 +49,19 @@ class Played:
         }
 
     @property
-    def result(self) -> dict:
-        """The result file of the run."""
+    def folder(self) -> pathlib.Path:
+        """The folder of the run."""
         match = re.search(r"^Record of the run: (.*)$", self.output, re.MULTILINE)
         assert match, self.output
-        return json.loads(pathlib.Path(match[1]).read_text())
+        return pathlib.Path(match[1]).parent
+
+    @property
+    def result(self) -> dict:
+        """The result file of the run, which is as its published schema says."""
+        document = json.loads((self.folder / "result.json").read_text())
+        jsonschema.validate(document, SCHEMA, cls=jsonschema.Draft202012Validator)
+        assert document["passed"] == (self.status == 0), self.output
+        return document
 
     @property
     def outcomes(self) -> dict[str, str]:
@@ -60,7 +71,7 @@ class Played:
     @property
     def identities(self) -> dict[str, str]:
         """The image that each node says it runs."""
-        return {name: node["steps"]["proof"]["identity"] for name, node in self.result["nodes"].items()}
+        return {name: node["identity"] for name, node in self.result["nodes"].items()}
 
 
 class Testbed:

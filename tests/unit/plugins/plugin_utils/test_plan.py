@@ -22,8 +22,20 @@ def test_groups_of_the_inventory_name_the_image_groups():
     hosts += [host(2, y, ("all",), orbit_image="b.ndz") for y in (1, 2)]
     made = plan.make(hosts)
     assert made["groups"] == [
-        {"label": "senders", "image": "a.ndz", "nodes": ["node1-1", "node1-2"]},
-        {"label": "b.ndz", "image": "b.ndz", "nodes": ["node2-1", "node2-2"]},
+        {
+            "label": "senders",
+            "image": "a.ndz",
+            "nodes": ["node1-1", "node1-2"],
+            "quorum": "100%",
+            "needed": 2,
+        },
+        {
+            "label": "b.ndz",
+            "image": "b.ndz",
+            "nodes": ["node2-1", "node2-2"],
+            "quorum": "100%",
+            "needed": 2,
+        },
     ]
     assert made["nodes"]["node2-1"]["control_ip"] == "10.11.2.1"
     assert made["nodes"]["node2-1"]["hrn"] == "node2-1.sb1.orbit-lab.org"
@@ -118,6 +130,36 @@ def test_a_node_outside_its_domain_is_refused():
 def test_wrong_variables_name_host_and_variable(variables, message):
     with pytest.raises(plan.PlanError, match=rf"(?s)host node1-1.*{message}"):
         plan.make([host(1, 1, **variables)], image="x.ndz", limited=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("half", "half"), "host node1-1: orbit_quorum: 'half' is neither"),
+        (
+            ("90%", "2"),
+            "image group x.ndz: its nodes disagree on orbit_quorum: node1-1 says 90%, node1-2 says 2",
+        ),
+        (("3", "3"), "image group x.ndz: orbit_quorum asks for 3 nodes, but only 2 are chosen"),
+    ],
+)
+def test_a_quorum_that_cannot_be_is_refused(given, message):
+    hosts = [host(1, y, orbit_quorum=text) for y, text in enumerate(given, 1)]
+    with pytest.raises(plan.PlanError, match=message):
+        plan.make(hosts, image="x.ndz", limited=True)
+
+
+def test_groups_may_have_different_quorums():
+    hosts = [host(1, y, orbit_image="a.ndz", orbit_quorum="50%") for y in (1, 2, 3)]
+    hosts += [host(2, y, orbit_image="b.ndz", orbit_quorum=1) for y in (1, 2)]
+    assert [group["needed"] for group in plan.make(hosts)["groups"]] == [2, 1]
+
+
+def test_a_quorum_is_nothing_to_those_who_do_not_image():
+    nodes = plan.make([host(1, 1, orbit_image="a", orbit_quorum="9")], limited=True, need_image=False)[
+        "nodes"
+    ]
+    assert list(nodes) == ["node1-1"]
 
 
 def test_batches_share_service_dialect_and_domain():
