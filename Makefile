@@ -8,7 +8,7 @@ CHECK := $(TOOLS)/setup dev && $(TOOLS)/../.venv/bin/python $(TOOLS)/check.py
 .DEFAULT_GOAL := help
 # tools/check.py shares the parts out itself; `make -j` must not start two runs at once.
 .NOTPARALLEL:
-.PHONY: whole-2.17 help demo demo-vm test check tests setup sanity unit units units-2.17 integration molecule test-vm lint types docs build bench bench-transport clean
+.PHONY: whole-2.17 help demo demo-vm test check tests setup sanity unit units units-2.17 integration molecule vm lint types docs build bench bench-transport clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9. -]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -16,7 +16,7 @@ help: ## this list
 
 demo: ## image two groups of nodes with two images, on the embedded testbed
 	@$(TOOLS)/demo
-demo-vm: ## the same on two virtual machines that boot by real PXE (needs QEMU)
+demo-vm: ## the same on two virtual machines that boot by real PXE
 	@$(TOOLS)/demo-vm
 test: ## everything: all checks and all tests
 	@$(CHECK)
@@ -39,9 +39,8 @@ integration: ## the collection against the embedded testbed
 	@$(CHECK) integration
 molecule: ## the demo's playbook as a molecule scenario
 	@$(CHECK) molecule
-test-vm: ## tests that boot virtual machines (needs QEMU; no part of the others)
-	@$(TOOLS)/setup dev && cd $(TOOLS)/.. && ORBIT_TEST_VM=1 .venv/bin/python -m pytest -q \
-	  testbed/tests/qemu/test_machines.py tests/integration/test_vm.py
+vm: ## the same run, and machines themselves, on virtual machines that boot by real PXE
+	@$(CHECK) vm
 lint: ## ruff, ansible-lint, shellcheck, REUSE, changelog
 	@$(CHECK) lint
 types: ## mypy

@@ -32,6 +32,14 @@ LIMIT = 900
 #: Parts that run at a time, and processes of a part that runs by itself.
 WORKERS = min(2, os.cpu_count() or 1)
 
+#: Tests that boot virtual machines: they have a part of their own.
+MACHINES = "testbed/tests/qemu/test_machines.py"
+ON_MACHINES = "tests/integration/test_vm.py"
+#: The tests take it themselves: two machines are what two cores boot well.
+MACHINES_LOCK = f"/tmp/orbit-testbed-machines-{os.getuid()}.lock"
+
+MOLECULE_LOCK = f"/tmp/orbit-imaging-molecule-{os.getuid()}.lock"
+
 SHELL_SCRIPTS = [
     ".ci/run",
     *sorted(f"tools/{path.name}" for path in (ROOT / "tools").iterdir() if not path.suffix),
@@ -54,6 +62,12 @@ class Part:
     alone: bool = False
 
 
+#: Why a part may not run here, by its level, when tools/setup says (exit status 3) that it cannot have that.
+UNUSABLE = {
+    "core-2.17": "no Python that this ansible-core runs on",
+    "vm": "no virtual machines here, for the reason given above",
+}
+
 # Longest first: with two workers this is what keeps both busy to the end.
 PARTS = (
     Part("sanity", "tests", "ansible-test sanity", (("tools/ansible-test", "sanity"),)),
@@ -61,7 +75,12 @@ PARTS = (
         "unit",
         "tests",
         "tests of the testbed (pytest)",
-        (("pytest", "-q", "--rootdir=testbed", "-c", "testbed/pyproject.toml", "testbed/tests"),),
+        (
+            (
+                *("pytest", "-q", "--rootdir=testbed", "-c", "testbed/pyproject.toml", "testbed/tests"),
+                f"--ignore={MACHINES}",
+            ),
+        ),
         tests=True,
     ),
     Part(
@@ -69,7 +88,7 @@ PARTS = (
         "tests",
         "the demo's playbook as a molecule scenario",
         # Its testbed has a fixed name and number: one run at a time, whatever the checkout.
-        (("flock", f"/tmp/orbit-imaging-molecule-{os.getuid()}.lock", "molecule", "test"),),
+        (("flock", MOLECULE_LOCK, "molecule", "test"),),
     ),
     Part("units", "tests", "unit tests of the collection", (("tools/ansible-test", "units"),), tests=True),
     Part(
@@ -133,7 +152,24 @@ PARTS = (
         "integration",
         "tests",
         "the collection against the embedded testbed",
-        (("pytest", "-q", "-n", str(WORKERS), "--durations=10", "tests/integration"),),
+        (
+            (
+                *("pytest", "-q", "-n", str(WORKERS), "--durations=10", "tests/integration"),
+                f"--ignore={ON_MACHINES}",
+            ),
+        ),
+        tests=True,
+        alone=True,
+    ),
+    Part(
+        "vm",
+        "tests",
+        "the same run on virtual machines that boot by PXE",
+        (
+            ("env", "ORBIT_TEST_VM=1", "pytest", "-q", "--durations=5", ON_MACHINES, MACHINES),
+            ("flock", MACHINES_LOCK, "molecule", "test", "--scenario-name", "pxe"),
+        ),
+        level="vm",
         tests=True,
         alone=True,
     ),
@@ -327,7 +363,7 @@ def prepare(parts: list[Part]) -> dict[str, str]:
             [ROOT / "tools" / "setup", level], check=False, stdin=subprocess.DEVNULL
         ).returncode
         if status == 3:
-            unusable[level] = "no Python that this ansible-core runs on"
+            unusable[level] = UNUSABLE[level]
         elif status != 0:
             sys.exit(status)
     return unusable

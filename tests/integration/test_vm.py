@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pathlib
 import subprocess
 
 import pytest
@@ -18,7 +20,7 @@ IDENTITIES = {"node1-1": "vm-sender.ndz", "node1-2": "vm-receiver.ndz"}
 def machines(tmp_path):
     """Two virtual machines, one above the other: the testbed's own inventory gives each row another image."""
     if os.environ.get("ORBIT_TEST_VM") != "1":
-        pytest.skip("virtual machines are booted by `make test-vm`, or with ORBIT_TEST_VM=1")
+        pytest.skip("virtual machines are booted by `make vm`, or with ORBIT_TEST_VM=1")
     doctor = subprocess.run(
         [program("orbit-testbed"), "doctor", "--tier", "qemu"],
         capture_output=True,
@@ -28,8 +30,11 @@ def machines(tmp_path):
     )
     if doctor.returncode != 0:
         pytest.skip(f"no virtual machines here: {doctor.stdout.strip()}")
-    with Testbed(tmp_path, "1x2", "--tier", "qemu") as testbed:
-        yield testbed
+    # All tests that boot virtual machines take this lock: two machines are what two cores boot well.
+    with pathlib.Path(f"/tmp/orbit-testbed-machines-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with Testbed(tmp_path, "1x2", "--tier", "qemu") as testbed:
+            yield testbed
 
 
 def test_two_machines_get_two_images_and_boot_them(machines):

@@ -269,7 +269,8 @@ def _doctor(tier: str) -> int:
         return 1
     try:
         if tier == "qemu":
-            qemu_tier.require()
+            qemu_packages.require()
+            qemu_packages.require_tun()
         isolation = host.find_isolation()
     except TestbedError as error:
         print(error)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orbit_testbed.nodes import host, qemu_packages, qemu_tier
+from orbit_testbed.nodes import host, qemu_packages
 from orbit_testbed.nodes.errors import TestbedError
 
 sys.path.append(str(Path(__file__).parents[1] / "nodes"))
@@ -31,7 +31,7 @@ def packages() -> qemu_packages.Packages:
 def wanted() -> None:
     """Booting machines takes two cores for a minute: it is done when it is asked for."""
     if os.environ.get("ORBIT_TEST_VM") != "1":
-        pytest.skip("virtual machines are booted by `make test-vm`, or with ORBIT_TEST_VM=1")
+        pytest.skip("virtual machines are booted by `make vm`, or with ORBIT_TEST_VM=1")
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +42,8 @@ def bed(
     try:
         host.require_programs()
         host.find_isolation()
-        qemu_tier.require()
+        qemu_packages.require()
+        qemu_packages.require_tun()
     except TestbedError as error:
         pytest.skip(str(error))
     made = Bed(tmp_path_factory.mktemp("bed") / "state", name="machines")

@@ -137,7 +137,7 @@ def script(path: Path, body: str) -> None:
 def test_what_is_missing_is_named_with_the_line_that_installs_it(
     tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qemu_packages, "FILES", {Path("/nonexistent/pxelinux.0"): "pxelinux"})
+    monkeypatch.setattr(qemu_packages, "FILES", {"/nonexistent/pxelinux.0": "pxelinux"})
     for name in ("apt-get", "apt-cache", "dpkg-deb", "mcopy", "mkfs.fat"):
         script(tools / name, "exit 1")
     with pytest.raises(TestbedError) as caught:

@@ -24,6 +24,7 @@ from orbit_testbed.nodes import (
     inventory,
     memoryimage,
     qemu_memory,
+    qemu_packages,
     qemu_tier,
     tree,
 )
@@ -87,7 +88,8 @@ def up(settings: Settings, state: State, say: Say, *, keep: bool = False) -> Non
     began = time.monotonic()
     host.require_programs()
     if settings.tier == "qemu":
-        qemu_tier.require()
+        qemu_packages.require()
+        qemu_packages.require_tun()
     isolation = host.find_isolation()
     with _locked(state):
         if keep and running_hub(state) is not None and running_settings(state) == settings:

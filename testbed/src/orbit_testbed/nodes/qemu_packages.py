@@ -13,8 +13,10 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -32,21 +34,22 @@ PROGRAMS = {
     "dpkg-deb": "dpkg",
 }
 
-#: The PXE boot loader (it needs both), the boot code of a disk, and the firmware of a virtio network card.
-PXELINUX = Path("/usr/lib/PXELINUX/pxelinux.0")
-LDLINUX = Path("/usr/lib/syslinux/modules/bios/ldlinux.c32")
-MBR = Path("/usr/lib/syslinux/mbr/mbr.bin")
-NETWORK_ROM = Path("/usr/lib/ipxe/qemu/pxe-virtio.rom")
-
 #: File -> Debian package.
 FILES = {
-    PXELINUX: "pxelinux",
-    LDLINUX: "syslinux-common",
-    MBR: "syslinux-common",
-    NETWORK_ROM: "ipxe-qemu",
+    "/usr/lib/PXELINUX/pxelinux.0": "pxelinux",
+    "/usr/lib/syslinux/modules/bios/ldlinux.c32": "syslinux-common",
+    "/usr/lib/syslinux/mbr/mbr.bin": "syslinux-common",
+    "/usr/lib/ipxe/qemu/efi-virtio.rom": "ipxe-qemu",
 }
 
-#: Seconds that fetching the packages (about 32 MB) may take.
+#: The PXE boot loader (it needs both) and the boot code of a disk.
+PXELINUX, LDLINUX, MBR = map(Path, list(FILES)[:3])
+
+_TUN = "/dev/net/tun"
+
+#: Says which packages in the cache are in use.
+_NOTE = "current.json"
+#: Seconds that fetching the packages (about 42 MB) may take.
 _FETCH_TIMEOUT = 600.0
 
 
@@ -54,7 +57,7 @@ def missing() -> dict[str, str]:
     """Return what the qemu tier lacks on this machine: program or file -> Debian package."""
     path = host.search_path()
     lacking = {name: package for name, package in PROGRAMS.items() if shutil.which(name, path=path) is None}
-    lacking.update({str(file): package for file, package in FILES.items() if not file.exists()})
+    lacking.update({file: package for file, package in FILES.items() if not Path(file).exists()})
     return lacking
 
 
@@ -65,6 +68,18 @@ def require() -> None:
         raise TestbedError(
             f"the qemu tier lacks: {', '.join(lacking)}", host.apt_line(list(lacking.values()))
         )
+
+
+def require_tun() -> None:
+    """Raise an error with the remedy when no tap device can be made, by which machines are on the bridge."""
+    try:
+        os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        sudo = "" if os.geteuid() == 0 else "sudo "
+        raise TestbedError(
+            f"{_TUN}: {error.strerror}",
+            f"{sudo}modprobe tun && {sudo}chmod 666 {_TUN}   (in a container: --device {_TUN})",
+        ) from error
 
 
 def program(name: str) -> str:
@@ -157,14 +172,16 @@ def _unpack(deb: Path, target: Path) -> None:
     _ask([program("dpkg-deb"), "--extract", str(deb), str(target)])
 
 
+@dataclass(frozen=True)
 class Packages:
-    """The unpacked packages of the qemu tier, of which none changes by itself.
+    """The folders of the unpacked packages of the qemu tier, of which none changes by itself."""
 
-    ``kernel``, ``python``, ``library_minimal`` and ``library`` are folders.
-    """
-
-    def __init__(self, folders: Sequence[Path]) -> None:
-        self.kernel, self.python, self.library_minimal, self.library = folders
+    kernel: Path
+    python: Path
+    library_minimal: Path
+    library: Path
+    grub: Path
+    ovmf: Path
 
     @property
     def vmlinuz(self) -> Path:
@@ -181,6 +198,16 @@ class Packages:
         """The Python program."""
         return _only(self.python, "usr/bin/python3.*")
 
+    def grub_image(self, name: str) -> Path:
+        """Return one of the ready-made GRUB programs for UEFI, such as ``grubx64.efi``."""
+        return self.grub / "usr/lib/grub/x86_64-efi/monolithic" / name
+
+    @property
+    def uefi(self) -> tuple[Path, Path]:
+        """UEFI firmware, and the empty variables of a new machine."""
+        folder = self.ovmf / "usr/share/OVMF"
+        return folder / "OVMF_CODE_4M.fd", folder / "OVMF_VARS_4M.fd"
+
     @property
     def libraries(self) -> tuple[Path, Path]:
         """The two folders that make up the standard library."""
@@ -195,26 +222,55 @@ def _only(folder: Path, pattern: str) -> Path:
     return found[0]
 
 
+def _in_cache() -> Packages | None:
+    try:
+        names = json.loads((home() / _NOTE).read_text())
+        folders = {part: home() / str(names[part]) for part in Packages.__dataclass_fields__}
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return Packages(**folders) if all(folder.is_dir() for folder in folders.values()) else None
+
+
 def packages() -> Packages:
     """Return the packages, from the cache when they have been fetched before.
 
     Which versions these are is noted in ``current.json`` of the cache: remove it to get newer ones.
     """
-    note = home() / "current.json"
-    try:
-        names = json.loads(note.read_text())
-        folders = [home() / str(name) for name in names]
-        if len(folders) == 4 and all(folder.is_dir() for folder in folders):
-            return Packages(folders)
-    except (OSError, ValueError, TypeError):
-        pass
-    kernel = dependency("linux-image-cloud-amd64", r"linux-image-[0-9].*-cloud-amd64")
+    cached = _in_cache()
+    if cached is not None:
+        return cached
     python = dependency("python3-minimal", r"python3\.[0-9]+-minimal")
     version = python.removesuffix("-minimal")
-    wanted = [kernel, python, f"lib{version}-minimal", f"lib{version}-stdlib"]
-    found = fetch(wanted)
-    folders = [found[name] for name in wanted]
-    draft = note.with_name(f".current.{os.getpid()}")
-    draft.write_text(json.dumps([folder.name for folder in folders]) + "\n")
-    draft.replace(note)
-    return Packages(folders)
+    wanted = {
+        "kernel": dependency("linux-image-cloud-amd64", r"linux-image-[0-9].*-cloud-amd64"),
+        "python": python,
+        "library_minimal": f"lib{version}-minimal",
+        "library": f"lib{version}-stdlib",
+        "grub": "grub-efi-amd64-bin",
+        "ovmf": "ovmf",
+    }
+    found = fetch(list(wanted.values()))
+    folders = {part: found[name] for part, name in wanted.items()}
+    draft = home() / f".current.{os.getpid()}"
+    draft.write_text(json.dumps({part: folder.name for part, folder in folders.items()}, indent=1) + "\n")
+    draft.replace(home() / _NOTE)
+    return Packages(**folders)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Fetch the packages unless they are there; ``--check`` only tells whether they are.
+
+    This is what `tools/setup` calls after installing programs.
+    """
+    try:
+        if arguments != ["--check"]:
+            packages()
+        require_tun()
+    except TestbedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0 if _in_cache() is not None else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

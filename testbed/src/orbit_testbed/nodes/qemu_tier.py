@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,29 +17,14 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from orbit_testbed.nodes import qemu_disk, qemu_memory, qemu_network, qemu_packages, tree
-from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.layout import Settings, State
 from orbit_testbed.nodes.qemu_machine import Chassis, QemuMachine, find_accelerator
 from orbit_testbed.services.serve import HttpServers, listen
 
 log = logging.getLogger(__name__)
 
-_TUN = "/dev/net/tun"
 #: Folder on the TFTP server whose files machines also get by HTTP.
 _BOOT = "boot"
-
-
-def require() -> None:
-    """Raise an error with the remedy when this machine cannot run virtual machines."""
-    qemu_packages.require()
-    try:
-        os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        sudo = "" if os.geteuid() == 0 else "sudo "
-        raise TestbedError(
-            f"{_TUN}: {error.strerror}",
-            f"{sudo}modprobe tun && {sudo}chmod 666 {_TUN}   (in a container: --device {_TUN})",
-        ) from error
 
 
 def make_memory_image(state: State) -> tuple[qemu_memory.MemoryImage, qemu_packages.Packages]:
