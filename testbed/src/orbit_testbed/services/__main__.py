@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from .access import AccessError, access_of, add_access_options
 from .app import Services, create_apps
 from .config import ConfigError, ServicesConfig, grid
 from .dialects import DIALECTS
@@ -65,6 +66,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--link-lifetime", type=float, default=1800.0, metavar="SECONDS")
     parser.add_argument("--stream-timeout", type=float, default=3600.0, metavar="SECONDS")
     parser.add_argument("--max-daemons", type=int, default=10)
+    access = parser.add_argument_group("who may use the services")
+    add_access_options(access)
     parser.add_argument("--faithful", action="store_true", help="with the traps of the historic services")
     parser.add_argument("-v", "--verbose", action="store_true")
     return parser.parse_args(argv)
@@ -111,6 +114,7 @@ def _config(options: argparse.Namespace, folder: Path) -> ServicesConfig:
         stream_timeout=options.stream_timeout,
         max_daemons=options.max_daemons,
         faithful=options.faithful,
+        access=access_of(options),
     )
 
 
@@ -125,12 +129,13 @@ async def _serve(config: ServicesConfig, places: dict[str, tuple[str, int]]) -> 
         except OSError as error:
             raise ConfigError(f"--listen {name}={host}:{port}: {error.strerror}") from error
     services = Services(config, MemoryPower(node.name for node in config.nodes))
-    servers = HttpServers(create_apps(services), sockets)
+    servers = HttpServers(create_apps(services), sockets, config.access.tls)
+    scheme = "http" if config.access.tls is None else "https"
     await services.start()
     await servers.start()
     for name, sock in sockets.items():
         host, port = sock.getsockname()[:2]
-        print(f"{name} http://{host}:{port}", flush=True)
+        print(f"{name} {scheme}://{host}:{port}", flush=True)
     print("ready", flush=True)
     await stop.wait()
     await servers.close()
@@ -153,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             with tempfile.TemporaryDirectory(prefix="orbit-services-") as folder:
                 asyncio.run(_serve(_config(options, Path(folder)), places))
-    except (ConfigError, OSError, ValueError) as error:
+    except (AccessError, ConfigError, OSError, ValueError) as error:
         print(f"orbit_testbed.services: {error}", file=sys.stderr)
         return 2
     return 0

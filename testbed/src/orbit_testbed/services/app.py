@@ -174,7 +174,9 @@ def _version() -> str:
 def create_apps(services: Services) -> dict[str, ASGIApp]:
     """Return one ASGI application per dialect name, all on the same shared state."""
     return {
-        name: _application(services, DialectApp(dialect, services.config, services.handlers))
+        name: services.config.access.guard(
+            _application(services, DialectApp(dialect, services.config, services.handlers))
+        )
         for name, dialect in DIALECTS.items()
     }
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+
+from .access import Access
 
 #: Names that are safe as one path component: the set that OMF 5.4 allows in image and user names.
 _SAFE = re.compile(r"[0-9A-Za-z._-]+", re.ASCII)
@@ -47,7 +49,8 @@ class ServicesConfig:
 
     ``tftp_dir`` is the ``pxelinux.cfg`` folder itself; ``frisbeed`` is the command (a prefix of argument
     strings) that the stream's options and the image path are appended to; ``interface`` is the IPv4
-    address the multicast leaves by; ``bandwidth`` is bit/s of one stream; times are seconds.
+    address the multicast leaves by; ``bandwidth`` is bit/s of one stream; times are seconds; ``access`` says
+    who may use the services.
 
     ``faithful`` brings back the traps of the historic programs (shared ports, leaking counters, links that
     can no longer be set, replies whose connection then drops) so that clients can be tested against them.
@@ -74,6 +77,7 @@ class ServicesConfig:
     gather: float | None = None
     faithful: bool = False
     faithful_wait: float = 1.0
+    access: Access = field(default_factory=Access)
 
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}

@@ -91,6 +91,10 @@ class Form(enum.Enum):
     EMPTY = "empty"
 
 
+#: Actions that change nothing. ``get`` is none of them: it starts a stream.
+_QUESTIONS = frozenset({"check", "status", "node_status", "testbed_status", "all_nodes"})
+
+
 @dataclass(frozen=True)
 class Arg:
     """One argument: its name, the value shown in the self-description, and whether the call checks it.
@@ -125,6 +129,11 @@ class Method:
     args: tuple[Arg, ...] = ()
     blind: bool = False
     extension: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether the method does something, or only asks."""
+        return self.action not in _QUESTIONS
 
 
 @dataclass(frozen=True)

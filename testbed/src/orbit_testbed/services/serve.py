@@ -7,10 +7,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+#: Seconds for the request line and headers to come.
+HEAD_TIME = 30.0
 
 
 class _Server(uvicorn.Server):
@@ -21,27 +27,66 @@ class _Server(uvicorn.Server):
         yield
 
 
-class HttpServers:
-    """One HTTP server per listening socket. The sockets are closed with the servers."""
+class _Protocol(H11Protocol):
+    """HTTP that gives a client a limited time to say what it wants.
 
-    def __init__(self, apps: Mapping[str, ASGIApp], sockets: Mapping[str, socket.socket]) -> None:
+    The server's own timer covers the time between two requests; a body has one of its own. Without this one,
+    a client that sends a byte now and then would hold its connection for ever.
+    """
+
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        # The request is broken in its body: whoever is working on it must not answer, too, and an answer that
+        # has begun cannot become another one.
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
+    def _watch(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._forget()
+        elif self._patience is None:
+            self._patience = self.loop.call_later(HEAD_TIME, self._give_up)
+
+    def _forget(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _give_up(self) -> None:
+        self._patience = None
+        if self.conn.their_state is h11.IDLE:
+            self.transport.close()
+
+
+class HttpServers:
+    """One server per listening socket, HTTPS with a TLS context. The sockets are closed with the servers."""
+
+    def __init__(
+        self,
+        apps: Mapping[str, ASGIApp],
+        sockets: Mapping[str, socket.socket],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._sockets = sockets
-        self._servers = {
-            name: _Server(
-                uvicorn.Config(
-                    apps[name],
-                    http="h11",
-                    ws="none",
-                    lifespan="off",
-                    log_config=None,
-                    access_log=False,
-                    timeout_keep_alive=60,
-                    timeout_graceful_shutdown=2,
-                    server_header=False,
-                )
-            )
-            for name in sockets
-        }
+        self._servers = {name: _Server(_config(apps[name], tls)) for name in sockets}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -54,6 +99,26 @@ class HttpServers:
         for server in self._servers.values():
             server.should_exit = True
         await asyncio.gather(*self._tasks)
+
+
+def _config(app: ASGIApp, tls: ssl.SSLContext | None) -> uvicorn.Config:
+    config = uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=2,
+        server_header=False,
+        # No proxy stands before us: a client's address is what the kernel says, not what a header does.
+        proxy_headers=False,
+    )
+    config.load()
+    # Made beforehand, as the files may not be seen from where the server runs.
+    config.ssl = tls
+    return config
 
 
 def listen(host: str, port: int) -> socket.socket:

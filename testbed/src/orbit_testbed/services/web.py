@@ -9,6 +9,7 @@ come from the query of a GET or HEAD and from the form of any other request, who
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -25,6 +26,8 @@ from .xml import element, escape
 
 #: Bytes of a request body; a set of 65,536 long node names does not need more.
 MAX_BODY = 4 * 1024 * 1024
+#: Seconds for a request body to come.
+BODY_TIME = 30.0
 _FORM = "application/x-www-form-urlencoded"
 _METHODS = ("GET", "HEAD", "POST", "PUT")
 _HTML_TYPE = "text/html; charset=ISO-8859-1"
@@ -119,7 +122,10 @@ class DialectApp:
             return _Reply(
                 200, service_description(self.dialect, service), headers=(("contenttype", "text/xml"),)
             )
-        parameters = await self._parameters(request)
+        try:
+            parameters = await self._parameters(request)
+        except TimeoutError:
+            return self._error(request, 408, f"the request body did not come within {BODY_TIME:.0f} s")
         if parameters is None:
             return self._error(request, 413, f"request body of more than {MAX_BODY} bytes")
         return await self._call(request, service, method, parameters)
@@ -128,10 +134,11 @@ class DialectApp:
         if request.method in ("GET", "HEAD"):
             return parse_query(request.scope["query_string"].decode("latin-1"))
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY:
-                return None
+        async with asyncio.timeout(BODY_TIME):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    return None
         if not request.headers.get("content-type", "").lower().startswith(_FORM):
             return {}
         return parse_query(body.decode("latin-1"))
@@ -143,6 +150,15 @@ class DialectApp:
             parameters.setdefault("domain", "default")
         call = Call(self.dialect, service, method, parameters, self._config)
         what = f"{self.dialect.name} {service.name}/{method.name}"
+        client = request.client.host if request.client else None
+        if method.changes and not self._config.access.may_change(client):
+            log.warning("%s: refused to %s", what, client)
+            return self._error(
+                request,
+                403,
+                f"{client or 'a client without an address'} may ask, but not change anything here; the "
+                "service has a list of those who may (--allow)",
+            )
         try:
             self._check_arguments(call, parameters)
             outcome = await self._handlers[service.name, method.name](call)
