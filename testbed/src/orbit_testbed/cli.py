@@ -28,6 +28,7 @@ from orbit_testbed.nodes.layout import (
     parse_grid,
 )
 from orbit_testbed.nodes.qemu_machine import find_accelerator
+from orbit_testbed.services import faults as service_faults
 
 
 def _say(line: str) -> None:
@@ -96,11 +97,20 @@ def _build_parser() -> argparse.ArgumentParser:
     console.add_argument("node", metavar="NODE")
     console.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
     add("images", "list the disk images")
-    fault = add("fault", "order a fault for a node, from its next power on")
-    fault.add_argument("node", metavar="NODE")
-    fault.add_argument(
-        "fault", metavar="FAULT", help="; ".join(f"{name}: {text}" for name, text in faults.KINDS.items())
+    fault = add("fault", "order a fault for nodes, from their next power on, or for a service")
+    fault.formatter_class = argparse.RawDescriptionHelpFormatter
+    fault.epilog = (
+        f"faults of nodes, KIND[=VALUE][,once]:\n{faults.describe()}\n\n"
+        f"faults of services, KIND[=VALUE]:\n{service_faults.describe()}\n\n"
+        "What dies, hangs or is unplugged, killed or corrupt at so many MB is so when the node has written\n"
+        "as much; ordered for a node that runs, it begins at once. With once, one\n"
+        "strikes once, any other holds for one power cycle."
     )
+    fault.add_argument("nodes", nargs="*", metavar="NODE", help="nodes to hit, or all (none with --service)")
+    fault.add_argument("fault", metavar="FAULT", help="the fault; none ends it")
+    fault.add_argument("--service", choices=(*service_faults.SERVICES, "all"), help="the service to hit")
+    fault.add_argument("--method", metavar="NAME", help="hit only calls of this method of the service")
+    fault.add_argument("--count", type=int, metavar="N", help="hit only so many calls (or streams)")
     memory = add("memory-image", "make the memory image of virtual machines: kernel and initramfs")
     memory.add_argument(
         "--output", type=Path, metavar="D", help="put both files into this folder, too (default: cache alone)"
@@ -176,6 +186,8 @@ def _status(options: argparse.Namespace, state: State) -> int:
         print(
             f"{node['name']:<12} {node['ssh']:<16} {node['power']:<6} {link:<16} {node['boots']:>5}  {fault}"
         )
+    for service, words in answer["service_faults"].items():
+        print(f"{service}: {words}")
     return 0
 
 
@@ -247,10 +259,21 @@ def _images(options: argparse.Namespace, state: State) -> int:
 
 
 def _fault(options: argparse.Namespace, state: State) -> int:
-    fault = faults.Fault.parse(options.fault)
     lifecycle.running_settings(state)
-    answer = control.ask(state.root, {"do": "fault", "node": options.node, "fault": str(fault)})
-    print(f"{answer['node']}: {answer['fault']}")
+    request: dict[str, object] = {"do": "fault", "fault": options.fault}
+    if options.service is not None:
+        if options.nodes:
+            raise TestbedError("fault: both nodes and --service", "order one after the other")
+        request.update(service=options.service, method=options.method, count=options.count)
+    else:
+        if not options.nodes:
+            raise TestbedError("fault: no node named", "fault NODE... FAULT, or fault --service S FAULT")
+        if options.method is not None or options.count is not None:
+            raise TestbedError("fault: --method and --count belong to --service")
+        request.update(nodes=options.nodes)
+    answer = control.ask(state.root, request)
+    for name in answer["hit"]:
+        print(f"{name}: {answer['fault']}")
     return 0
 
 

@@ -71,7 +71,7 @@ def new_bed(store: tuple[Path, Path], tmp_path: Path) -> Iterator[NewBed]:
 
 @pytest.fixture(scope="session")
 def bed(new_bed_session: NewBed) -> Bed:
-    """A testbed of 4x2 nodes that tests share; each test uses nodes of its own."""
+    """A testbed of 5x2 nodes that tests share; each test uses nodes of its own."""
     made = new_bed_session("shared")
-    made.up("4x2")
+    made.up("5x2")
     return made

@@ -152,8 +152,55 @@ def test_too_many(make_world: MakeWorld) -> None:
     assert get(world, running, "E2").status == 200
 
 
-def test_a_server_that_dies_is_noticed(make_world: MakeWorld) -> None:
+def test_a_server_that_dies_is_started_again_where_it_was(make_world: MakeWorld) -> None:
     world = make_world()
+    address = get(world, "baseline.ndz").text
+    assert get(world, "baseline.ndz").text == address
+    before = shown(world)[0]["pid"]
+    for restarts in (1, 2, 3):
+        os.kill(shown(world)[0]["pid"], signal.SIGKILL)
+        wait_until(lambda n=restarts: [s.restarts for s in world.streams()] == [n], "the next server")  # type: ignore[misc]
+    found = shown(world)[0]
+    assert f"{found['group']}:{found['port']}" == address
+    assert found["users"] == 2
+    assert found["pid"] != before
+    assert world.saved()["streams"]["running"][0]["pid"] == found["pid"]
+    # A server that cannot be kept alive is given up.
+    os.kill(found["pid"], signal.SIGKILL)
+    wait_until(lambda: world.services.streams.ended, "the note")
+    assert shown(world) == []
+
+
+def test_who_asks_while_a_server_is_started_again_waits_for_it(make_world: MakeWorld) -> None:
+    world = make_world()
+    address = get(world, "baseline.ndz").text
+
+    def die() -> None:
+        pid = wait_until(lambda: shown(world), "a server")[0]["pid"]
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: start_time(pid) is None, "its end")
+
+    die()
+    assert get(world, "baseline.ndz").text == address
+    assert [stream["users"] for stream in shown(world)] == [2]
+    die()
+    assert "still receiving" in stop(world, "baseline.ndz")
+    die()
+    assert stop(world, "baseline.ndz").startswith("<OK>")
+    assert shown(world) == []
+    wait_until(lambda: world.services.streams.ended, "the note")
+
+
+def test_a_server_that_ended_well_is_not_started_again(make_world: MakeWorld) -> None:
+    world = make_world()
+    get(world, "baseline.ndz")
+    os.kill(shown(world)[0]["pid"], signal.SIGTERM)
+    wait_until(lambda: world.services.streams.ended, "the note")
+    assert shown(world) == []
+
+
+def test_a_server_that_dies_is_noticed(make_world: MakeWorld) -> None:
+    world = make_world(faithful=True)
     address = get(world, "baseline.ndz").text
     pid = shown(world)[0]["pid"]
     os.kill(pid, signal.SIGKILL)
@@ -166,7 +213,7 @@ def test_a_server_that_dies_is_noticed(make_world: MakeWorld) -> None:
         ("baseline.ndz", "ended by itself")
     ]
     again = get(world, "baseline.ndz").text
-    assert again != address
+    assert again == address
     assert [stream["users"] for stream in shown(world)] == [1]
 
 
@@ -380,13 +427,14 @@ def test_a_restart_keeps_streams_and_counts(make_world: MakeWorld) -> None:
     wait_until(lambda: start_time(before[0]["pid"]) is None, "the end of the adopted process")
 
 
-def test_an_adopted_server_that_dies_is_noticed(make_world: MakeWorld) -> None:
+def test_an_adopted_server_that_dies_is_started_again(make_world: MakeWorld) -> None:
     world = make_world()
-    get(world, "baseline.ndz")
+    address = get(world, "baseline.ndz").text
     world.restarted()
-    os.kill(shown(world)[0]["pid"], signal.SIGKILL)
-    wait_until(lambda: world.saved()["streams"]["running"] == [], "the note in the state file")
-    assert get(world, "baseline.ndz").status == 200
+    pid = shown(world)[0]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: [s["pid"] for s in world.saved()["streams"]["running"]] != [pid], "the next server")
+    assert get(world, "baseline.ndz").text == address
 
 
 def test_a_server_that_died_meanwhile_is_gone(make_world: MakeWorld) -> None:

@@ -11,6 +11,7 @@
 #   DISK DEVICES TREES WORK  disk file, /dev tree, memory image trees, empty folder to mount on
 #   LAUNCH NESTED            folder of what starts the system; 1: in a nested user namespace
 #   DELAY FAULT LOSS         seconds of self test; ordered fault; per cent of datagrams lost
+#   ROOM                     KiB that fit on a disk that is too small
 #   DEBUGFS                  the program that reads ext4
 # Standard input is a pipe to the hub that takes one line: our pid as the hub sees it (/proc is still the hub's).
 
@@ -96,10 +97,18 @@ END
     say "PXE: TFTP $kernel: memory image $tree"
     mkdir "$WORK/upper" "$WORK/work"
     mount -t overlay -o "lowerdir=$TREES/$tree:$TREES/$runtime,upperdir=$WORK/upper,workdir=$WORK/work" \
-        overlay "$WORK/root" 2> /dev/null && return 0
-    # No overlay for us on this kernel: a copy of the system, the runtime as it is.
-    mount --bind "$WORK/root" "$WORK/root" && cp -a "$TREES/$tree/." "$WORK/root" &&
-        mount --bind "$TREES/$runtime/usr/lib/orbit-python" "$WORK/root/usr/lib/orbit-python" ||
+        overlay "$WORK/root" 2> /dev/null || copy_tree "$tree" "$runtime"
+    case $FAULT in
+    # Another kind of memory image: one that the image of a run was not made for.
+    wrong-memory) echo diagnostics-1.0 > "$WORK/root/.omf_imageid" ;;
+    client-missing) rm -f "$WORK/root/usr/sbin/frisbee" "$WORK/root/usr/bin/frisbee" ;;
+    esac
+}
+
+# No overlay for us on this kernel: a copy of the system, the runtime as it is.
+copy_tree() {
+    mount --bind "$WORK/root" "$WORK/root" && cp -a "$TREES/$1/." "$WORK/root" &&
+        mount --bind "$TREES/$2/usr/lib/orbit-python" "$WORK/root/usr/lib/orbit-python" ||
         hang "Cannot unpack the memory image"
 }
 
@@ -108,6 +117,7 @@ END
 disk_boot() {
     local mbr entry active start errors
     say "Booting from local disk..."
+    [ "$FAULT" != disk-dead ] || hang "Disk error: the disk does not spin up"
     mbr=$(hexdump -v -n 512 -e '512/1 "%02x"' "$DISK")
     [ "${mbr:1020:4}" = 55aa ] || hang "Missing operating system: no boot signature on the disk"
     active=
@@ -147,15 +157,17 @@ prepare_system() {
         mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts dev/pts &&
         mount --bind "$DISK" dev/sda &&
         mount -t proc proc proc || hang "Kernel panic: cannot mount"
+    [ "$FAULT" != disk-missing ] || mount --bind "$DEVICES/null" dev/sda
     read -r id < /proc/sys/kernel/random/uuid
     echo "$id" > "$WORK/boot_id"
-    echo "BOOT_IMAGE=$1 ip=$IP:$SERVER:$SERVER:255.255.0.0 BOOTIF=01-$MAC hostname=$NODE${FAULT:+ orbit.$FAULT}" \
+    echo "BOOT_IMAGE=$1 ip=$IP:$SERVER:$SERVER:255.255.0.0 BOOTIF=01-$MAC hostname=$NODE${FAULT:+ orbit.fault=$FAULT}" \
         > "$WORK/cmdline"
     mount --bind "$WORK/boot_id" proc/sys/kernel/random/boot_id &&
         mount --bind "$WORK/cmdline" proc/cmdline || hang "Kernel panic: cannot mount"
     mkdir -p sys/block/sda/device sys/class/net/eth0
     echo "$SECTORS" > sys/block/sda/size
     echo "ORBIT light disk" > sys/block/sda/device/model
+    echo "LIGHT-$HEX" > sys/block/sda/device/serial
     echo "$MAC" > sys/class/net/eth0/address
     hostname "$NODE"
     echo "$NODE" > etc/hostname
@@ -182,6 +194,14 @@ start_system() {
     exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/ TERM=linux "$@"
 }
 
+# A disk that promises more than it has: thin provisioning gone wrong. The file system it lies on is full first,
+# and so it is the kernel that says ENOSPC.
+thin_disk() {
+    mkdir "$WORK/thin" && mount -t tmpfs -o "mode=755,size=${ROOM}k" tmpfs "$WORK/thin" || hang "self test: no disk"
+    DISK=$WORK/thin/disk
+    truncate -s $((SECTORS * 512)) "$DISK"
+}
+
 # ---------------------------------------------------------------- power on
 
 say "power on"
@@ -190,6 +210,7 @@ ifconfig eth0 0.0.0.0 down
 mount -t tmpfs -o mode=755,size=512m tmpfs "$WORK" && mkdir "$WORK/root" || hang "self test: no memory"
 [ "$DELAY" = 0 ] || sleep "$DELAY"
 [ "$FAULT" != never-boot ] || hang "self test failed"
+[ "$FAULT" != disk-full ] || thin_disk
 ifconfig lo up
 ifconfig eth0 "$IP" netmask 255.255.0.0 up || hang "PXE-E61: media test failure"
 ip route replace 239.0.0.0/8 dev eth0

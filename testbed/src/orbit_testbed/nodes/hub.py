@@ -28,6 +28,7 @@ from typing import Any, Protocol
 from orbit_testbed.nodes import control, network
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.faults import Fault
+from orbit_testbed.nodes.frontdesk import FrontDesk
 from orbit_testbed.nodes.host import program
 from orbit_testbed.nodes.layout import SERVICE_PORTS, Settings, State
 from orbit_testbed.nodes.machine import Chassis, Machine
@@ -37,9 +38,8 @@ from orbit_testbed.nodes.qemu_tier import QemuTier
 from orbit_testbed.nodes.relay import Gateway
 from orbit_testbed.nodes.tftp import TftpServer
 from orbit_testbed.power.machines import MachinePower
-from orbit_testbed.services.app import Services, create_apps
+from orbit_testbed.services import faults as service_faults
 from orbit_testbed.services.config import NodeRecord, ServicesConfig
-from orbit_testbed.services.serve import HttpServers
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +170,7 @@ class Hub:
         self.machines = tier.machines
         self.power = MachinePower(self.machines)
         self.stop = asyncio.Event()
+        self._desk: FrontDesk | None = None
 
     async def run(self, sockets: dict[str, socket.socket], ready: int) -> None:
         """Bring everything up, tell ``ready`` about it, and work until told to stop."""
@@ -180,12 +181,14 @@ class Hub:
             )
             stack.push_async_callback(tftp.stop)
             await tftp.start()
-            services = Services(_services_config(self.settings, self.state), self.power)
-            stack.push_async_callback(services.close)
-            await services.start()
-            http = HttpServers(create_apps(services), {name: sockets[name] for name in SERVICE_PORTS})
-            stack.push_async_callback(http.close)
-            await http.start()
+            desk = FrontDesk(
+                _services_config(self.settings, self.state),
+                self.power,
+                {name: sockets[name] for name in SERVICE_PORTS},
+            )
+            stack.push_async_callback(desk.close)
+            await desk.start()
+            self._desk = desk
             gateway = Gateway()
             stack.callback(gateway.close)
             for node in self.settings.nodes:
@@ -199,20 +202,54 @@ class Hub:
             log.info("up: %d nodes", len(self.machines))
             await self.stop.wait()
             log.info("going down")
+            for machine in self.machines.values():
+                machine.fault = Fault()
             await self.power.off(list(self.machines))
 
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         action = request.get("do")
         if action == "status":
-            return {"nodes": [self._describe(machine) for machine in self.machines.values()]}
+            return {
+                "nodes": [self._describe(machine) for machine in self.machines.values()],
+                "service_faults": self._front_desk().faults.status(),
+                "service_hits": self._front_desk().faults.hits(),
+            }
         if action == "fault":
-            machine = self.machines[self.settings.node(str(request.get("node"))).name]
-            machine.fault = Fault.parse(str(request.get("fault")))
-            return {"node": machine.node.name, "fault": str(machine.fault)}
+            return await self._order(request)
         if action == "stop":
             self.stop.set()
             return {"stopping": True}
         raise TestbedError(f"the hub does not know how to do {action!r}")
+
+    async def _order(self, request: dict[str, Any]) -> dict[str, Any]:
+        words = str(request.get("fault"))
+        if request.get("service") is not None:
+            services = service_faults.SERVICES if request["service"] == "all" else [str(request["service"])]
+            try:
+                orders = [
+                    service_faults.Order.parse(service, words, request.get("method"), request.get("count"))
+                    for service in services
+                ]
+            except service_faults.FaultError as error:
+                raise TestbedError(str(error)) from error
+            for order in orders:
+                await self._front_desk().order(order)
+            return {"hit": list(services), "fault": words}
+        fault = Fault.parse(words)
+        named = list(request.get("nodes") or ())
+        names = list(self.machines) if named == ["all"] else [self.settings.node(n).name for n in named]
+        for name in names:
+            machine = self.machines[name]
+            if isinstance(machine, Machine):
+                machine.order(fault)
+            else:
+                machine.fault = fault.for_machines()
+        return {"hit": names, "fault": str(fault)}
+
+    def _front_desk(self) -> FrontDesk:
+        if self._desk is None:
+            raise TestbedError("the services are not up yet")
+        return self._desk
 
     def _describe(self, machine: Machine | QemuMachine) -> dict[str, Any]:
         node = machine.node

@@ -11,10 +11,12 @@ import os
 import random
 import signal
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orbit_testbed.nodes import network
+from orbit_testbed.nodes import badsectors, network
+from orbit_testbed.nodes.diskwatch import DiskWatch
 from orbit_testbed.nodes.faults import Fault
 from orbit_testbed.nodes.host import program
 from orbit_testbed.nodes.layout import DISK_SIZE, Node, Settings, State
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Exit status of process 1 that asks the power supply to start the node again; 0 asks it to switch off.
 REBOOT_STATUS = 3
+#: Where the master boot record has the disk's signature.
+_DISK_SIGNATURE = 440
 #: Seconds a running system gets to stop when it is asked to.
 SOFT_OFF_GRACE = 5.0
 
@@ -119,12 +123,27 @@ class Machine:
         self._chassis = chassis
         self._run: Run | None = None
         self._cycle: asyncio.Task[None] | None = None
+        self._has = self.fault
+        self._watch: DiskWatch | None = None
+        self._strikes: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
 
     @property
     def running(self) -> bool:
         """Whether a system, or the firmware, executes."""
         return self._run is not None and not self._run.ended.is_set()
+
+    def order(self, fault: Fault) -> None:
+        """Order a fault for the next power on; one that watches begins at once on a node that runs."""
+        self.fault = fault
+        if not self.running:
+            return
+        if fault.watches:
+            self._take_fault()
+            self._look_out()
+        elif self._has.watches:
+            self._has = Fault()
+            self._look_away()
 
     async def on(self) -> None:
         """Switch on; nothing happens when it is on."""
@@ -146,6 +165,7 @@ class Machine:
     def _start(self) -> None:
         self.powered = True
         self.boots += 1
+        self._take_fault()
         network.set_link(self.node.port, up=True)
         self._cycle = asyncio.get_running_loop().create_task(self._power_cycle())
 
@@ -155,6 +175,7 @@ class Machine:
         self.powered = False
         if cycle is not None:
             cycle.cancel()
+        self._look_away()
         if soft and run is not None:
             await run.started.wait()
             run.signal(signal.SIGUSR2)
@@ -173,6 +194,7 @@ class Machine:
             except OSError as error:
                 log.error("%s: cannot start the firmware: %s", self.node.name, error)
                 return
+            self._look_out()
             await asyncio.sleep(0)  # one start per turn of the loop, so that a big bang does not block it
         await run.ended.wait()
         async with self._lock:
@@ -187,6 +209,52 @@ class Machine:
             await self._stop(soft=False)
             if run.status == REBOOT_STATUS:
                 self._start()
+
+    # -- faults that strike in the middle of the work
+
+    def _take_fault(self) -> None:
+        """Let the ordered fault be that of this power cycle."""
+        self._has = self.fault
+        if self.fault.once and not self.fault.watches:
+            self.fault = Fault()
+
+    def _look_out(self) -> None:
+        self._look_away()
+        if self._has.watches:
+            disk = self._chassis.state.disk(self.node)
+            self._watch = DiskWatch(disk, self._has.bytes, self._strike)
+
+    def _look_away(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
+
+    def _strike(self, writer: int) -> None:
+        log.info("%s: %s strikes", self.node.name, self._has)
+        if self._has.once and self.fault == self._has:
+            self.fault = Fault()
+        kind = self._has.kind
+        if kind == "unplugged":
+            network.set_link(self.node.port, up=False)
+        elif kind == "dies":
+            task = asyncio.get_running_loop().create_task(self.off())
+            self._strikes.add(task)
+            task.add_done_callback(self._strikes.discard)
+        elif kind == "disk-corrupt" and self._watch is not None:
+            self._watch.when_writer_ends(self._corrupt)
+        elif kind in ("client-killed", "client-hangs"):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(
+                    writer, signal.SIGKILL if kind == "client-killed" else signal.SIGSTOP
+                )
+
+    def _corrupt(self) -> None:
+        """Change the disk signature: part of every image, and nothing that a boot looks at."""
+        with self._chassis.state.disk(self.node).open("r+b") as disk:
+            disk.seek(_DISK_SIGNATURE)
+            byte = disk.read(1)[0]
+            disk.seek(_DISK_SIGNATURE)
+            disk.write(bytes((byte ^ 0xFF,)))
 
     def _environment(self) -> dict[str, str]:
         chassis, node = self._chassis, self.node
@@ -205,10 +273,14 @@ class Machine:
             "WORK": str(chassis.work),
             "LAUNCH": str(chassis.launch),
             "NESTED": "1" if chassis.nested else "0",
-            "LOSS": f"{chassis.settings.loss:g}",
             "DEBUGFS": program("debugfs"),
-            **self.fault.firmware(delay),
+            **self._has.firmware(delay, chassis.settings.loss),
         }
+
+    def _bad_sectors(self) -> list[str]:
+        if self._has.kind != "disk-error":
+            return []
+        return [sys.executable, "-I", "-S", badsectors.__file__, str(self._has.bytes)]
 
     def _spawn(self) -> Run:
         read, write = os.pipe()
@@ -223,6 +295,7 @@ class Machine:
         try:
             outer = subprocess.Popen(
                 [
+                    *self._bad_sectors(),
                     program("nsenter"),
                     f"--net={network.namespace_path(self.node.namespace)}",
                     program("unshare"),

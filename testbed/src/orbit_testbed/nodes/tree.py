@@ -25,7 +25,8 @@ trap 'sync; exit 0' USR1 USR2
 trap 'sync; exit 3' TERM
 read -r cmdline < /proc/cmdline
 case " $cmdline " in
-*" orbit.ssh=off "*) ;;
+*" orbit.fault=ssh-refuse "*) ;;
+*" orbit.fault=ssh-hang "*) nc -ll -p 22 -e sleep 2147483647 & ;;
 *) dropbear -F -E -s -p 22 -r /etc/dropbear/hostkey & ;;
 esac
 for file in /.omf_imageid /etc/orbit-image; do

@@ -34,6 +34,8 @@ _PORTS = 500
 _TRIES = 8
 #: How many ended streams are remembered.
 _REMEMBERED = 64
+#: How often the server of a stream that dies is started again.
+_RESTARTS = 3
 #: Prolongation of a stream that still sends when its time is over, in seconds.
 _GRACE = 60.0
 
@@ -69,6 +71,7 @@ class Stream:
     deadline: float
     stats_file: str
     log_file: str
+    restarts: int = 0
 
     @property
     def address(self) -> str:
@@ -101,12 +104,19 @@ class StreamTable:
         self._starting: dict[str, _Start] = {}
         self._reserved: set[int] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._decided = asyncio.Event()
         self._counter = 0
         self._closing = False
         #: the streams that ended last, with their last numbers and the reason, as plain data
         self.ended: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED)
         #: group address of the stream started last, which the historic status calls the address of all
         self.last_group = config.group_base
+
+    @property
+    def log_dir(self) -> Path:
+        """Folder in which the servers keep their logs and write about themselves."""
+        return self._config.log_dir
 
     # -- asking --------------------------------------------------------------------------------------------
 
@@ -126,7 +136,7 @@ class StreamTable:
 
         Raises :class:`TooManyStreams` or :class:`StreamError`; nothing is counted then.
         """
-        stream = self.find(image)
+        stream = await self._steady(image)
         if stream is not None:
             self.count(stream)
             return stream
@@ -151,7 +161,7 @@ class StreamTable:
 
     async def release(self, image: str, everybody: bool = False) -> Stream | None:
         """Take one user off a stream (or all) and end it with the last; return it when it was ended."""
-        stream = self.find(image)
+        stream = await self._steady(image)
         if stream is None:
             return None
         stream.users = 0 if everybody else stream.users - 1
@@ -273,7 +283,8 @@ class StreamTable:
         finally:
             os.close(writing)
         started = start_time(process.pid) or 0
-        self._spawn(_reap(process, started))
+        self._children[process.pid] = process
+        self._spawn(self._reap(process, started))
         try:
             if config.faithful:
                 os.close(reading)
@@ -320,14 +331,70 @@ class StreamTable:
         self._spawn(self._limit(stream))
 
     async def _watch(self, stream: Stream) -> None:
-        await wait_gone(stream.pid, stream.started)
-        if self._streams.get(stream.image) is stream:
-            del self._streams[stream.image]
+        while True:
+            await wait_gone(stream.pid, stream.started)
+            if self._streams.get(stream.image) is not stream:
+                return
             words = _tail(Path(stream.log_file))
             log.warning("server of %s at %s has ended by itself: %s", stream.image, stream.address, words)
-            self._remember(stream, f"ended by itself: {words}")
+            if not await self._again(stream):
+                if self._streams.get(stream.image) is stream:
+                    del self._streams[stream.image]
+                    self._remember(stream, f"ended by itself: {words}")
+                break
+            self._decide()
+        self._decide()
+
+    def _decide(self) -> None:
+        """Let those go on who wait for what becomes of a stream whose server has died."""
+        self._decided.set()
+        self._decided.clear()
+
+    async def _steady(self, image: str) -> Stream | None:
+        """Return the stream of an image; while its server is started again, wait."""
+        while True:
+            stream = self._streams.get(image)
+            if stream is None or stream.running():
+                return stream
+            if self._closing:
+                return None
+            await self._decided.wait()
+
+    async def _again(self, stream: Stream) -> bool:
+        """Start the server of a stream again where it was, so that its clients go on; false: not this one.
+
+        A server that ended well (status 0: nobody has asked it for long) is not wanted any more.
+        Historically none was ever started again.
+        """
+        child = self._children.pop(stream.pid, None)
+        ended_well = child is not None and child.poll() == 0
+        if self._config.faithful or self._closing or ended_well or stream.restarts >= _RESTARTS:
+            return False
+        path = self._config.image_dir / stream.image
+        try:
+            again = await self._launch(stream.image, path, stream.group, stream.port)
+        except StreamError as error:
+            log.error("server of %s cannot be started again: %s", stream.image, error)
+            return False
+        if self._streams.get(stream.image) is not stream:
+            # Its last user has stopped it meanwhile.
+            await terminate(again.pid, again.started, self._config.stop_timeout)
+            return False
+        stream.pid, stream.started = again.pid, again.started
+        stream.restarts += 1
+        log.info("stream of %s at %s again (pid %d)", stream.image, stream.address, stream.pid)
+        self._changed()
+        return True
+
+    async def _reap(self, process: subprocess.Popen[bytes], started: int) -> None:
+        """Take a child's exit status when it ends. (Supervision goes by number, as for adopted ones.)"""
+        try:
+            await wait_gone(process.pid, started)
+        finally:
+            process.poll()
 
     def _remember(self, stream: Stream, reason: str) -> None:
+        self._children.pop(stream.pid, None)
         self.ended.append(
             {
                 "image": stream.image,
@@ -404,14 +471,6 @@ def _bindable(port: int) -> bool:
         return True
 
 
-async def _reap(process: subprocess.Popen[bytes], started: int) -> None:
-    """Take a child's exit status when it ends. (Supervision goes by process number, as for adopted ones.)"""
-    try:
-        await wait_gone(process.pid, started)
-    finally:
-        process.poll()
-
-
 async def _ready(reading: int, expected: str, patience: float) -> bool:
     """Wait for the server's line ``address:port``; end of file means that it died, silence that it hangs."""
     loop = asyncio.get_running_loop()
@@ -440,6 +499,7 @@ def _saved_stream(saved: object) -> Stream | None:
         "deadline": int | float,
         "stats_file": str,
         "log_file": str,
+        "restarts": int,
     }
     if not isinstance(saved, dict) or saved.keys() != kinds.keys():
         return None
