@@ -142,7 +142,8 @@ class Frisbee:
 
 
 def _readable(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.R_OK)
+    # Not Path.is_file, which fails on a name that is too long for a file.
+    return os.path.isfile(path) and os.access(path, os.R_OK)
 
 
 def _row(call: Call, stream: Stream) -> dict[str, str | None]:

@@ -118,7 +118,8 @@ class LinkTable:
 
     def target_exists(self, image: str) -> bool:
         """Return whether the folder holds a memory image's configuration of that name."""
-        return (self._directory / image).is_file()
+        # Not Path.is_file, which fails on a name that is too long for a file.
+        return os.path.isfile(self._directory / image)
 
     def dangles(self, name: str) -> bool:
         """Return whether a link leads nowhere."""

@@ -92,7 +92,7 @@ class Manifests:
         return found
 
     def _state(self, image: Path) -> tuple[str, str | None]:
-        if not path_of(image).exists():
+        if not os.path.exists(path_of(image)):
             return "none", None
         try:
             _, manifest, key = self._read(image)
@@ -108,13 +108,14 @@ class Manifests:
         if not is_safe_name(name):
             raise Refused(400, f"{name!r} is no image's name; give a plain file name")
         image = self._folder / name
-        if name.endswith(SUFFIX) or not image.is_file():
+        # Not Path.is_file, which fails on a name that is too long for a file.
+        if name.endswith(SUFFIX) or not os.path.isfile(image):
             raise Refused(404, f"{image}: there is no such image")
         return image
 
     def _read(self, image: Path) -> tuple[bytes, Manifest, _Key]:
         path = path_of(image)
-        if not path.exists():
+        if not os.path.exists(path):
             raise Refused(404, f"{path}: the image has no manifest; make it: imagezip --manifest {image}")
         if not path.resolve().is_relative_to(self._folder.resolve()) or not path.is_file():
             raise Refused(403, f"{path}: is no file of the image folder; {_REMEDY} {image}")

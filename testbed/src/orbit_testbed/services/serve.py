@@ -49,15 +49,17 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        # The request is broken in its body: whoever is working on it must not answer, too, and an answer that
-        # has begun cannot become another one.
+        """Refuse what is no HTTP; the server's own way to do so fails on a broken body, and on HEAD."""
         if self.cycle is not None and not self.cycle.response_complete:
+            # Whoever is working on the request must not answer, too.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
-        else:
-            self.transport.close()
+            self.transport.write(
+                b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+            )
+        # An answer that has begun cannot become another one.
+        self.transport.close()
 
     def _watch(self) -> None:
         if self.conn.their_state is not h11.IDLE:
