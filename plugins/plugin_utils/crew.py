@@ -5,19 +5,22 @@
 
 Every node is one coroutine that goes its own way; nothing waits for the slowest. The only meeting point is
 the gate of an image group, where nodes that become ready within a few seconds of each other start together so
-that they share one pass of the stream. All failures of a node end in its report, as a named cause with
-evidence.
+that they share one pass of the stream. A node that fails is reset and tried again while the others go on, and
+its last failure ends in its report, as a named cause with evidence.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils import scripts
+from ansible_collections.orbit.imaging.plugins.plugin_utils.attempts import Attempts, first_line
 from ansible_collections.orbit.imaging.plugins.plugin_utils.follow import Following, Report
 from ansible_collections.orbit.imaging.plugins.plugin_utils.reach import (
+    Boot,
     Facts,
     Failed,
     Logins,
@@ -25,7 +28,15 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.reach import (
     Reaching,
     files_of,
 )
+from ansible_collections.orbit.imaging.plugins.plugin_utils.resets import Resets
 from ansible_collections.orbit.imaging.plugins.plugin_utils.voice import Voice
+
+Work = t.Callable[[Node, Boot], t.Awaitable[Report]]
+
+# Why a node does not come up, as causes of the time before its disk was written.
+_NOT_UP = ("no_boot", "ssh_refused", "power_failed")
+
+_REBOOTED = "the node rebooted while its disk was being written"
 
 
 class Gate:
@@ -62,11 +73,13 @@ class Crew:
         *,
         known_hosts: str,
         interval: float,
+        resets: Resets,
     ) -> None:
         self._run_id: str = record["id"]
         self._nodes = nodes
         self._voice = voice
         self._interval = interval
+        self._resets = resets
         self._logins = Logins(known_hosts)
         by_image: dict[str, list[str]] = {}
         for node in nodes:
@@ -78,22 +91,32 @@ class Crew:
 
     async def image(self) -> dict[str, Report]:
         """Bring the nodes' disks to their images; return a report for each node."""
-        return await self._all(self._image_one)
+        return await self._all("client", self._image_one)
 
     async def prove(self) -> dict[str, Report]:
         """See that the nodes run the system on their disks; return a report for each node."""
-        return await self._all(self._prove_one)
+        reports = await self._all("proof", self._prove_one)
+        for report in reports.values():
+            if not report.get("cause") and len(report["attempts"]) == 1:
+                # A proof that succeeds at once was no attempt of its own.
+                del report["attempts"]
+            if report.get("cause") in _NOT_UP:
+                # The image was written, which these causes of the way there would deny.
+                report["evidence"] = f"{report['cause']}: {report['evidence']}"
+                report["cause"] = "no_boot_from_disk"
+        return reports
 
-    async def _all(self, work: t.Callable[[Node], t.Awaitable[Report]]) -> dict[str, Report]:
+    async def _all(self, step: str, work: Work) -> dict[str, Report]:
         reports: dict[str, Report] = {}
 
         async def one(node: Node) -> None:
             name = node["name"]
             try:
-                reports[name] = await work(node)
-            except Failed as failure:
-                reports[name] = {"cause": failure.cause, "evidence": str(failure)}
-                self._voice.change(name, "failed", f"{failure.cause}: {str(failure).splitlines()[0]}")
+                reports[name] = await self._persist(node, step, work)
+            except Exception:
+                # A mistake of ours with one node must not take the others down.
+                reports[name] = {"cause": "interrupted", "evidence": traceback.format_exc().rstrip()}
+                self._voice.change(name, "failed", f"interrupted: {traceback.format_exc(0).strip()}")
             finally:
                 self._gates[node["image"]].gone(name)
 
@@ -110,13 +133,34 @@ class Crew:
         self._voice.summary()
         return reports
 
+    async def _persist(self, node: Node, step: str, work: Work) -> Report:
+        """Do ``work`` with ``node``, again after a power action when it fails; return its report."""
+        name = node["name"]
+        attempts = Attempts(node, step, node["settings"]["orbit_retries"])
+        while True:
+            try:
+                if attempts.done:
+                    action = attempts.next()
+                    self._voice.again(name, attempts.words)
+                    # Every session with the node is closed by now: none may outlive its power.
+                    attempts.powered(*await self._resets.act(node, action))
+                report = await work(node, attempts.boot)
+            except Failed as failure:
+                # Nobody waits for a node on its second try; it starts when it is there.
+                self._gates[node["image"]].gone(name)
+                if attempts.failed(failure):
+                    continue
+                self._voice.change(name, "failed", f"{failure.cause}: {first_line(str(failure))}")
+                return {"cause": failure.cause, "evidence": attempts.evidence, "attempts": attempts.done}
+            attempts.succeeded()
+            return {**report, "attempts": attempts.done}
+
     # -- one node, from its reset to a written disk
 
-    async def _image_one(self, node: Node) -> Report:
+    async def _image_one(self, node: Node, boot: Boot) -> Report:
         name = node["name"]
-        async with Reaching(
-            self._logins, node, scripts.CLIENT, self._client_input(node), memory=True
-        ) as reached:
+        lines = self._client_input(node)
+        async with Reaching(self._logins, node, scripts.CLIENT, lines, boot, memory=True) as reached:
             session, facts = reached
             facts.check_disk(node)
             booted = time.time()
@@ -128,7 +172,7 @@ class Crew:
             following = Following(node, self._voice, started)
             finished = await following.watch(session)
         while not finished:
-            finished = await self._resume(node, facts, following)
+            finished = await self._resume(node, boot, facts, following)
         report = following.judge()
         report.update(booted_at=booted, started_at=started, ended_at=time.time(), boot_id=facts.boot_id)
         seconds = report["ended_at"] - started
@@ -150,23 +194,15 @@ class Crew:
             setting["orbit_disk_type"],
         ]
 
-    async def _resume(self, node: Node, before: Facts, following: Following) -> bool:
+    async def _resume(self, node: Node, boot: Boot, before: Facts, following: Following) -> bool:
         """Take up a client that went on by itself when the connection was lost."""
         lines = self._client_input(node)
-        patience = node["settings"]["orbit_stall_timeout"]
         try:
             async with Reaching(
-                self._logins,
-                node,
-                scripts.CLIENT,
-                lines,
-                memory=True,
-                since=time.time(),
-                patience=patience,
-                fresh=False,
+                self._logins, node, scripts.CLIENT, lines, boot, memory=True, until=following.patience_ends
             ) as (session, facts):
                 if facts.boot_id != before.boot_id or not facts.running:
-                    raise Failed("client_failed", "the node rebooted while its disk was being written")
+                    raise Failed("client_failed", _REBOOTED)
                 await session.send("go")
                 return await following.watch(session)
         except Failed as failure:
@@ -174,24 +210,21 @@ class Crew:
                 raise Failed(
                     "stalled", f"contact lost while the disk was being written: {failure}"
                 ) from failure
+            if failure.cause in ("booted_disk", "wrong_memory_image"):
+                raise Failed("client_failed", f"{_REBOOTED}: {failure}") from failure
             raise
 
     # -- one node, from its last reset to the proof
 
-    async def _prove_one(self, node: Node) -> Report:
-        async with Reaching(self._logins, node, scripts.SYSTEM, [*files_of(node), "."], memory=False) as (
-            _session,
-            facts,
-        ):
-            identity = facts.identity(node)
-            wanted = node["settings"]["orbit_identity"]
-            if wanted is not None and identity != wanted:
-                raise Failed(
-                    "no_boot_from_disk", f"the system that came up is {identity or 'nameless'}, not {wanted}"
-                )
-            if facts.boot_id and facts.boot_id == node["steps"].get("client", {}).get("boot_id"):
-                raise Failed("no_boot_from_disk", "the node did not boot again")
-            self._voice.change(
-                node["name"], "up", f"runs {identity or 'a system without a name'} from its disk"
+    async def _prove_one(self, node: Node, boot: Boot) -> Report:
+        lines = [*files_of(node), "."]
+        async with Reaching(self._logins, node, scripts.SYSTEM, lines, boot, memory=False) as reached:
+            _session, facts = reached
+        identity = facts.identity(node)
+        wanted = node["settings"]["orbit_identity"]
+        if wanted is not None and identity != wanted:
+            raise Failed(
+                "no_boot_from_disk", f"the system that came up is {identity or 'nameless'}, not {wanted}"
             )
-            return {"up_at": time.time(), "identity": identity}
+        self._voice.change(node["name"], "up", f"runs {identity or 'a system without a name'} from its disk")
+        return {"up_at": time.time(), "identity": identity}

@@ -17,6 +17,7 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils import guard, record
 from ansible_collections.orbit.imaging.plugins.plugin_utils.crew import Crew
 from ansible_collections.orbit.imaging.plugins.plugin_utils.follow import Report
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
+from ansible_collections.orbit.imaging.plugins.plugin_utils.resets import Resets
 from ansible_collections.orbit.imaging.plugins.plugin_utils.voice import Voice
 
 
@@ -52,8 +53,21 @@ class CrewAction(ActionBase):
             if node not in nodes:
                 voice.change(node["name"], "failed", quiet=True)
         interval = min((node["settings"]["orbit_voice"] for node in nodes), default=5.0)
+
+        def run_module(options: dict[str, t.Any]) -> t.Mapping[str, t.Any]:
+            # By the task's own connection: with delegate_to, on the host that reaches the services.
+            said = self._execute_module(
+                module_name="orbit.imaging.cmc_power", module_args=options, task_vars=task_vars
+            )
+            return t.cast(t.Mapping[str, t.Any], plain(said))
+
         crew = Crew(
-            record, nodes, voice, known_hosts=os.path.join(record["dir"], "known_hosts"), interval=interval
+            record,
+            nodes,
+            voice,
+            known_hosts=os.path.join(record["dir"], "known_hosts"),
+            interval=interval,
+            resets=Resets(run_module),
         )
         reports = asyncio.run(self.work(crew))
         failed = sorted(name for name, report in reports.items() if report.get("cause"))

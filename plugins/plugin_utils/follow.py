@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 import typing as t
@@ -16,27 +17,53 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.voice import Voice
 
 Report = dict[str, t.Any]
 
-_PROGRESS = re.compile(r"Progress: (\d+)%")
+# What the client says of its way: writing, and reading back what it has written.
+_PROGRESS = re.compile(r"(?:Progress|Verifying|Comparing): (\d+)%")
 # Not anchored: the client's messages may run into each other.
 _WROTE = re.compile(r"Wrote (\d+) bytes \((\d+) actual\)")
 _LAST_LINES = 20
+# Bytes: a disk is written in sectors. What a client writes beyond its messages is at least one.
+_SECTOR = 512
+# Seconds that a client has to end when it is told to, and seconds that one login takes at most.
+_STOP = 5.0
+_LOGIN = 15.0
 
 
 class Following:
-    """A client at work: what it says, whether it moves, how it ends."""
+    """A client at work: what it says, whether it moves, how it ends.
+
+    Patience is about progress, never about the time that all takes: a slow client may go on for hours, one
+    that neither writes nor comes further is given up.
+    """
 
     def __init__(self, node: Node, voice: Voice, started: float) -> None:
         self._node = node
         self._voice = voice
-        self._patience = node["settings"]["orbit_stall_timeout"]
-        self._wrote = -1
+        self._patience: float = node["settings"]["orbit_stall_timeout"]
         self._moved = time.monotonic()
         self._started = started
+        # Bytes that the client had written when it last moved, and bytes of its messages since then.
+        self._wrote = -1
+        self._messages = 0
+        self._progress = ""
+        # A connection that is taken up again brings all messages again.
+        self._heard = 0
         self._status: int | None = None
         self._log: list[str] = []
 
+    @property
+    def patience_ends(self) -> float:
+        """When a client that does not move is given up (seconds since 1970), one more login allowed."""
+        left = self._moved + self._patience - time.monotonic()
+        return time.time() + max(left, _LOGIN)
+
     async def watch(self, session: ssh.Session) -> bool:
-        """Read until the client has ended (true) or the session is lost (false)."""
+        """Read until the client has ended (true) or the session is lost (false).
+
+        :raises Failed: ``stalled`` when the client does not move any more, ``client_failed`` when it cannot
+            be started.
+        """
+        messages = 0
         while True:
             left = self._moved + self._patience - time.monotonic()
             try:
@@ -46,33 +73,61 @@ class Following:
             if line is None:
                 return False
             word, rest = said(line)
-            if word:
-                if word == "pulse":
-                    self._pulse(int(rest))
-                elif word == "exit":
-                    self._status = int(rest)
-                    self._log.clear()
-                elif word == "refused":
-                    raise Failed("client_failed", rest)
-                elif word == "end":
-                    return True
-            elif line:
-                self._log = [*self._log[-_LAST_LINES:], line]
-                match = _PROGRESS.search(line)
-                if match:
-                    self._voice.percent(self._node["name"], int(match[1]))
-                    self._moved = time.monotonic()
+            if word == "refused":
+                raise Failed("client_failed", rest)
+            if word == "end":
+                return True
+            if word == "exit":
+                self._status = _number(rest)
+                self._log.clear()
+            elif word == "pulse":
+                self._pulse(_number(rest))
+            elif not word and line:
+                messages += 1
+                self._message(line, new=messages > self._heard)
+                self._heard = max(self._heard, messages)
             if time.monotonic() - self._moved > self._patience:
-                await session.send("stop")
+                await self._stop(session)
                 raise Failed(
                     "stalled",
                     f"nothing was written for {self._patience} s; the client was stopped\n{self._tail()}",
                 )
 
-    def _pulse(self, wrote: int) -> None:
-        if wrote != self._wrote:
+    def _message(self, line: str, *, new: bool) -> None:
+        self._log = [*self._log[-_LAST_LINES:], line]
+        if not new:
+            return
+        self._messages += len(line) + 1
+        match = _PROGRESS.search(line)
+        # A client that says the same again and again does not come further.
+        if match and line != self._progress:
+            self._progress = line
+            self._voice.percent(self._node["name"], int(match[1]))
+            self._moves()
+
+    def _pulse(self, wrote: int | None) -> None:
+        """Take what the client has written to all its files; its messages are no progress."""
+        if wrote is None:
+            return
+        if self._wrote < 0 or wrote - self._wrote - self._messages >= _SECTOR:
             self._wrote = wrote
-            self._moved = time.monotonic()
+            self._moves()
+
+    def _moves(self) -> None:
+        self._messages = 0
+        self._moved = time.monotonic()
+
+    @staticmethod
+    async def _stop(session: ssh.Session) -> None:
+        """Tell the client to end, and hear that it has: it must not write on when the node is given up."""
+
+        async def hear_the_end() -> None:
+            while (line := await session.line()) is not None and said(line)[0] != "end":
+                pass
+
+        await session.send("stop")
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(hear_the_end(), _STOP)
 
     def _tail(self) -> str:
         return "\n".join(self._log[-_LAST_LINES:])
@@ -89,3 +144,8 @@ class Following:
         if written == 0:
             raise Failed("client_failed", f"the client wrote no byte\n{self._tail()}")
         return {"bytes_covered": covered, "bytes_written": written}
+
+
+def _number(text: str) -> int | None:
+    """Return a number that a node has said; none when it is no such thing."""
+    return int(text) if text.isascii() and text.isdigit() else None

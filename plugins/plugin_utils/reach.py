@@ -104,7 +104,7 @@ async def read_facts(session: ssh.Session) -> Facts | None:
             return facts
         if word == "boot":
             facts.boot_id = rest
-        elif word == "age":
+        elif word == "age" and rest.isascii() and rest.isdigit():
             facts.age = float(rest)
         elif word == "file":
             path, text = _split(rest)
@@ -118,6 +118,29 @@ async def read_facts(session: ssh.Session) -> Facts | None:
         elif word == "running":
             facts.running = True
     return None
+
+
+@dataclasses.dataclass
+class Boot:
+    """A boot that is waited for.
+
+    :ivar before: a moment before the power action that began it, in seconds since 1970; what is older is
+        another boot.
+    :ivar after: when that action was over; patience counts from here.
+    :ivar old: boot ids of systems that ran on the node before.
+    :ivar number: 1 for the first boot of the node in its step of the run.
+    :ivar seen: boot ids heard of meanwhile.
+    """
+
+    before: float
+    after: float
+    old: frozenset[str] = frozenset()
+    number: int = 1
+    seen: set[str] = dataclasses.field(default_factory=set)
+
+    def again(self, before: float, after: float) -> Boot:
+        """Return the next boot of the same node; whatever answered so far is not it."""
+        return Boot(before, after, self.old | self.seen, self.number + 1)
 
 
 class Logins:
@@ -141,22 +164,28 @@ class Reaching:
         node: Node,
         script: str,
         lines: t.Sequence[str],
+        boot: Boot,
         *,
         memory: bool,
-        since: float | None = None,
-        patience: float | None = None,
-        fresh: bool = True,
+        until: float | None = None,
     ) -> None:
+        """Prepare to reach the system that ``boot`` brings up: the memory image or that of the disk.
+
+        ``until`` (seconds since 1970) is given to take up a system that was reached before; whether it is
+        the same one is then the caller's to see.
+        """
         self._logins = logins
         self._node = node
         self._lines = lines
+        self._boot = boot
         self._memory = memory
-        self._fresh = fresh
-        self._since = node["power"]["before"] if since is None else since
-        self._patience = node["settings"]["orbit_boot_timeout"] if patience is None else patience
-        self._deadline = (node["power"]["after"] if since is None else since) + self._patience
-        known = os.path.join(logins.known_hosts, f"{node['name']}.{'memory' if memory else 'disk'}")
-        self._command = ssh.command(node, known, script)
+        self._resumes = until is not None
+        began = time.time() if until is not None else boot.after
+        self._deadline = boot.after + node["settings"]["orbit_boot_timeout"] if until is None else until
+        self._patience = self._deadline - began
+        # A memory image may make its host key at each boot.
+        known = f"{node['name']}.{'memory' if memory else 'disk'}.{boot.number}"
+        self._command = ssh.command(node, os.path.join(logins.known_hosts, known), script)
         self._session: ssh.Session | None = None
 
     async def __aenter__(self) -> tuple[ssh.Session, Facts]:
@@ -180,15 +209,18 @@ class Reaching:
 
     async def _attempt(self) -> tuple[ssh.Session, Facts]:
         async with self._logins.turn:
-            session = await ssh.Session(self._command).__aenter__()
+            try:
+                session = await ssh.Session(self._command).__aenter__()
+            except OSError as error:
+                raise NotYet("ssh_refused", f"this host cannot run {self._command[0]}: {error}") from error
             try:
                 await session.send(*self._lines)
                 try:
-                    facts = await asyncio.wait_for(read_facts(session), _ANSWER)
+                    facts = await asyncio.wait_for(self._hear(session), _ANSWER)
                 except asyncio.TimeoutError:
-                    raise NotYet("ssh_refused", "SSH was taken, but the node said nothing") from None
-                if facts is None:
-                    raise _no_session(*await session.end())
+                    raise NotYet(
+                        "ssh_refused", f"SSH was taken, but nothing was said within {_ANSWER:.0f} s"
+                    ) from None
                 self._judge(facts)
             except BaseException:
                 await session.__aexit__()
@@ -196,10 +228,19 @@ class Reaching:
         self._session = session
         return session, facts
 
+    async def _hear(self, session: ssh.Session) -> Facts:
+        facts = await read_facts(session)
+        if facts is None:
+            raise _no_session(*await session.end())
+        return facts
+
     def _judge(self, facts: Facts) -> None:
         """Accept the system that answers, wait for another one, or give the node up."""
-        if self._fresh and facts.age is not None and facts.age > time.time() - self._since + _AGE_SLACK:
+        too_old = facts.age is not None and facts.age > time.time() - self._boot.before + _AGE_SLACK
+        if not self._resumes and (too_old or facts.boot_id in self._boot.old):
             raise NotYet("power_failed", "the system from before the reset still answers")
+        if facts.boot_id:
+            self._boot.seen.add(facts.boot_id)
         memory = facts.is_memory_image(self._node)
         if memory == self._memory:
             return
@@ -228,10 +269,13 @@ _REFUSALS = (
 
 def _no_session(status: int, words: str) -> NotYet:
     """Say why a session ended before the node had said who it is."""
+    last = words.splitlines()[-1] if words else ""
     if status != 255:
-        return NotYet("ssh_refused", f"the node's shell ended with status {status}: {words or 'no message'}")
-    cause = "ssh_refused" if any(text in words.lower() for text in _REFUSALS) else "no_boot"
-    return NotYet(cause, words or "no answer")
+        return NotYet("ssh_refused", f"the node's shell ended with status {status}: {last or 'no message'}")
+    refusal = next((line for line in words.splitlines() if any(r in line.lower() for r in _REFUSALS)), None)
+    if refusal is not None:
+        return NotYet("ssh_refused", refusal)
+    return NotYet("no_boot", last or "no answer")
 
 
 def files_of(node: Node) -> list[str]:

@@ -136,13 +136,14 @@ def judge_crew(
 ) -> dict[str, t.Any]:
     """Take over what was seen on the nodes themselves.
 
-    A report has ``cause`` (or none), ``evidence`` and whatever else the step measured. In the step
-    ``boot`` a node can only lose what it had; in ``client`` it can only win the right to go on.
+    A report has ``cause`` (or none), ``evidence``, ``attempts`` and whatever else the step measured. In the
+    step ``boot`` a node can only lose what it had; in ``client`` it can only win the right to go on.
     """
     changed = copy.deepcopy(dict(record))
     for name, report in reports.items():
         node = changed["nodes"][name]
-        node["steps"][step] = {k: v for k, v in report.items() if k not in ("cause", "evidence")}
+        node["steps"][step] = {k: v for k, v in report.items() if k not in ("cause", "evidence", "attempts")}
+        node.setdefault("attempts", []).extend(report.get("attempts", []))
         if report.get("cause"):
             fail(node, report["cause"], report.get("evidence", ""))
     return _close(changed, step, now)

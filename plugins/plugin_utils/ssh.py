@@ -102,12 +102,16 @@ class Session:
 
     async def send(self, *lines: str) -> None:
         """Write lines; a session that is gone is noticed by :meth:`lines`, not here."""
-        stdin = t.cast(asyncio.StreamWriter, self._running().stdin)
         for line in lines:
             if "\n" in line:
                 raise ValueError(f"a line must not hold a line break: {line!r}")
+        await self.pour("".join(f"{line}\n" for line in lines).encode())
+
+    async def pour(self, data: bytes) -> None:
+        """Write bytes as they are; a session that is gone is noticed as with :meth:`send`."""
+        stdin = t.cast(asyncio.StreamWriter, self._running().stdin)
         try:
-            stdin.write("".join(f"{line}\n" for line in lines).encode())
+            stdin.write(data)
             await stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
             return
@@ -122,8 +126,8 @@ class Session:
         return raw.decode("utf-8", "replace").rstrip("\r\n") if raw else None
 
     async def end(self) -> tuple[int, str]:
-        """Wait for the end; return the exit status of ssh (255: the connection) and its last words."""
+        """Wait for the end; return the exit status of ssh (255: the connection) and what it had to say."""
         process = self._running()
         stderr = t.cast(asyncio.StreamReader, process.stderr)
         words = (await stderr.read()).decode("utf-8", "replace").strip()
-        return await process.wait(), words.splitlines()[-1] if words else ""
+        return await process.wait(), words

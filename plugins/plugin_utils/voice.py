@@ -31,6 +31,12 @@ class Voice:
         if not quiet:
             self._say(f"{self._clock()}  {node}: {state}{': ' if words else ''}{words}")
 
+    def again(self, node: str, words: str) -> None:
+        """A node begins anew; ``words`` say why."""
+        self._percent.pop(node, None)
+        self._state[node] = STATES[0]
+        self._say(f"{self._clock()}  {node}: {words}")
+
     def percent(self, node: str, value: int) -> None:
         """The client of a node says how far it is."""
         self._percent[node] = value

@@ -9,7 +9,7 @@ import pytest
 from .kit import ROOT, Testbed, play
 from .test_image import IMAGE, TWO_GROUPS
 
-QUICK = "  orbit_boot_timeout: 6\n  orbit_gather: 1\n"
+QUICK = "  orbit_boot_timeout: 6\n  orbit_gather: 1\n  orbit_retries: 0\n"
 
 
 @pytest.fixture

@@ -50,6 +50,10 @@ def make_node(
     return {
         "name": name,
         "image": "x.ndz",
+        "domain": "sb1.test",
+        "x": 1,
+        "y": int(name.rpartition("-")[2]),
+        "hrn": f"{name}.sb1.test",
         "control_ip": "127.0.0.1",
         "settings": {
             "orbit_memory_id": "pxe",
@@ -62,6 +66,17 @@ def make_node(
             "orbit_boot_timeout": 20,
             "orbit_gather": 5,
             "orbit_stall_timeout": 20,
+            "orbit_disk_serial": None,
+            "orbit_disk_min_size": None,
+            "orbit_verify": "auto",
+            "orbit_resume": False,
+            "orbit_retries": 0,
+            "orbit_power_verify": True,
+            "orbit_power_window": 50,
+            "orbit_power_interval": 0.0,
+            "orbit_cmc_url": "http://cmc.test:5012",
+            "orbit_dialect": "E2",
+            "orbit_service_timeout": 30,
             **settings,
         },
         "ssh": {
@@ -75,6 +90,11 @@ def make_node(
         "steps": {},
         "state": state,
     }
+
+
+def no_power(_options: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Stand in for cmc_power where no node may be reset."""
+    raise AssertionError("a node was reset")
 
 
 GOOD = """\

@@ -13,6 +13,7 @@ import uuid
 import pytest
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils import crew as crews
+from ansible_collections.orbit.imaging.plugins.plugin_utils.resets import Resets
 from ansible_collections.orbit.imaging.plugins.plugin_utils.voice import Voice
 
 from . import crewkit
@@ -46,7 +47,7 @@ def said():
 def run(tmp_path, said):
     made = []
 
-    def _run(*nodes, prove=False):
+    def _run(*nodes, prove=False, power=None):
         now = time.time()
         for node in nodes:
             # Patience counts from now; the machine itself may have any age.
@@ -54,7 +55,14 @@ def run(tmp_path, said):
         record = {"id": uuid.uuid4().hex}
         made.append(record["id"])
         voice = Voice([{"label": "all", "image": "x.ndz", "nodes": [n["name"] for n in nodes]}], said.append)
-        crew = crews.Crew(record, nodes, voice, known_hosts=str(tmp_path / "known"), interval=60)
+        crew = crews.Crew(
+            record,
+            nodes,
+            voice,
+            known_hosts=str(tmp_path / "known"),
+            interval=60,
+            resets=Resets(power or crewkit.no_power),
+        )
         return asyncio.run(crew.prove() if prove else crew.image())
 
     yield _run
@@ -169,10 +177,12 @@ def test_proof_reports_the_identity(tmp_path, run):
 
 
 def test_proof_wants_another_boot_than_the_memory_images(tmp_path, run):
-    node = crewkit.make_node(tmp_path, orbit_memory_id="other")
+    node = crewkit.make_node(tmp_path, orbit_memory_id="other", orbit_boot_timeout=1)
     with open("/proc/sys/kernel/random/boot_id") as stream:
         node["steps"]["client"] = {"boot_id": stream.read().strip()}
-    assert run(node, prove=True)["node1-1"]["cause"] == "no_boot_from_disk"
+    report = run(node, prove=True)["node1-1"]
+    assert report["cause"] == "no_boot_from_disk"
+    assert "power_failed: nothing better within 1 s than: the system from before" in report["evidence"]
 
 
 def test_the_system_from_before_the_reset_is_not_believed(tmp_path, run):

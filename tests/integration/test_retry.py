@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node that fails on its way is tried again, while the others go on."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from .kit import finish, play, start
+from .test_image import IMAGE, TWO_GROUPS
+
+QUICK = "  orbit_boot_timeout: 8\n  orbit_gather: 1\n  orbit_retries: 1\n"
+
+
+@pytest.fixture
+def order(testbed):
+    faulty = set()
+
+    def _order(node, fault):
+        faulty.add(node)
+        testbed.fault(node, fault)
+
+    yield _order
+    for node in faulty:
+        testbed.fault(node, "none")
+
+
+def wait_for_boot(testbed, node, count, running):
+    """Wait until the power of ``node`` has come on so often."""
+    deadline = time.monotonic() + 60
+    while testbed.boots()[node] < count:
+        assert running.poll() is None, running.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def attempts(played, node):
+    """Return what was tried with a node: power action and cause."""
+    return [(tried["power"], tried["cause"]) for tried in played.result["nodes"][node]["attempts"]]
+
+
+def test_a_node_that_boots_on_its_second_try_is_imaged_and_nobody_has_waited(testbed, order):
+    before = testbed.boots()["node1-1"]
+    order("node1-1", "never-boot")
+    running = start("-i", testbed.inventory(TWO_GROUPS, variables=QUICK), IMAGE)
+    wait_for_boot(testbed, "node1-1", before + 1, running)
+    order("node1-1", "none")
+    played = finish(running)
+    assert played.status == 0, played.output
+    assert set(played.outcomes.values()) == {"imaged"}
+    assert "node1-1: try 2 of 2 after no_boot: power off and on" in played.output
+    assert attempts(played, "node1-1") == [("reset", "no_boot"), ("cycle", None)]
+    assert attempts(played, "node1-2") == [("reset", None)]
+    nodes = played.result["nodes"]
+    retried_at = nodes["node1-1"]["attempts"][1]["began_at"]
+    others = [nodes[name]["steps"]["client"]["ended_at"] for name in nodes if name != "node1-1"]
+    assert max(others) < retried_at
+
+
+def test_a_node_that_never_boots_ends_with_the_last_cause_and_all_evidence(testbed, order):
+    before = testbed.boots()["node1-1"]
+    order("node1-1", "never-boot")
+    inventory = testbed.inventory(TWO_GROUPS, variables=QUICK.replace("timeout: 8", "timeout: 4"))
+    played = play("-i", inventory, IMAGE, "--limit", "senders")
+    assert played.status == 2, played.output
+    assert played.outcomes == {"node1-1": "no_boot", "node2-1": "imaged", "node3-1": "imaged"}
+    assert attempts(played, "node1-1") == [("reset", "no_boot"), ("cycle", "no_boot")]
+    assert "try 1 (reset): no_boot: " in played.result["nodes"]["node1-1"]["evidence"]
+    assert testbed.boots()["node1-1"] == before + 2
+
+
+def test_what_another_boot_does_not_change_is_not_tried_again(testbed):
+    before = testbed.boots()["node1-1"]
+    inventory = testbed.inventory(TWO_GROUPS, variables=QUICK)
+    played = play("-i", inventory, IMAGE, "--limit", "node1-1", "-e", "orbit_client=/bin/none")
+    assert played.outcomes == {"node1-1": "client_missing"}, played.output
+    assert testbed.boots()["node1-1"] == before + 1
+
+
+def test_a_new_disk_that_does_not_come_up_at_first_has_its_power_cycled(testbed, order):
+    before = testbed.boots()["node1-1"]
+    inventory = testbed.inventory(TWO_GROUPS, variables=QUICK)
+    running = start("-i", inventory, IMAGE, "--limit", "node1-1")
+    wait_for_boot(testbed, "node1-1", before + 1, running)
+    order("node1-1", "never-boot")
+    wait_for_boot(testbed, "node1-1", before + 2, running)
+    order("node1-1", "none")
+    played = finish(running)
+    assert played.status == 0, played.output
+    assert "node1-1: try 2 of 2 after no_boot: power off and on" in played.output
+    assert played.identities == {"node1-1": "sender.ndz"}
+    assert testbed.boots()["node1-1"] == before + 3
