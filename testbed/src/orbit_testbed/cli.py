@@ -102,9 +102,9 @@ def _build_parser() -> argparse.ArgumentParser:
     fault.epilog = (
         f"faults of nodes, KIND[=VALUE][,once]:\n{faults.describe()}\n\n"
         f"faults of services, KIND[=VALUE]:\n{service_faults.describe()}\n\n"
-        "What dies, hangs or is unplugged, killed or corrupt at so many MB is so when the node has written\n"
-        "as much; ordered for a node that runs, it begins at once. With once, one\n"
-        "strikes once, any other holds for one power cycle."
+        "What dies, hangs, is unplugged or killed at so many MB does so when the node has written as much,\n"
+        "also on a node that runs already, and with once, one time. Others hold from the next power on,\n"
+        "with once for one power cycle."
     )
     fault.add_argument("nodes", nargs="*", metavar="NODE", help="nodes to hit, or all (none with --service)")
     fault.add_argument("fault", metavar="FAULT", help="the fault; none ends it")

@@ -8,7 +8,6 @@ how much it has written is what the kernel counts for it (``wchar`` in /proc/PID
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import Callable
@@ -72,17 +71,4 @@ class DiskWatch:
     def close(self) -> None:
         """Watch no longer."""
         self._watch.close()
-        if self._writer >= 0:
-            with contextlib.suppress(ValueError, OSError):
-                asyncio.get_running_loop().remove_reader(self._writer)
         self._forget()
-
-    def when_writer_ends(self, action: Callable[[], None]) -> None:
-        """After the strike: call ``action`` as soon as the writer has ended."""
-        loop = asyncio.get_running_loop()
-
-        def ended() -> None:
-            loop.remove_reader(self._writer)
-            action()
-
-        loop.add_reader(self._writer, ended)

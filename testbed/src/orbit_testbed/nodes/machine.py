@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orbit_testbed import inotify
 from orbit_testbed.nodes import badsectors, network
 from orbit_testbed.nodes.diskwatch import DiskWatch
 from orbit_testbed.nodes.faults import Fault
@@ -124,9 +125,14 @@ class Machine:
         self._run: Run | None = None
         self._cycle: asyncio.Task[None] | None = None
         self._has = self.fault
-        self._watch: DiskWatch | None = None
+        self._watch: DiskWatch | inotify.Watch | None = None
+        self._rotten = b""
         self._strikes: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
+
+    @property
+    def _disk(self) -> Path:
+        return self._chassis.state.disk(self.node)
 
     @property
     def running(self) -> bool:
@@ -221,8 +227,9 @@ class Machine:
     def _look_out(self) -> None:
         self._look_away()
         if self._has.watches:
-            disk = self._chassis.state.disk(self.node)
-            self._watch = DiskWatch(disk, self._has.bytes, self._strike)
+            self._watch = DiskWatch(self._disk, self._has.bytes, self._strike)
+        elif self._has.kind == "disk-corrupt":
+            self._watch = inotify.Watch(self._disk, inotify.MODIFY, self._corrupt)
 
     def _look_away(self) -> None:
         watch, self._watch = self._watch, None
@@ -240,8 +247,6 @@ class Machine:
             task = asyncio.get_running_loop().create_task(self.off())
             self._strikes.add(task)
             task.add_done_callback(self._strikes.discard)
-        elif kind == "disk-corrupt" and self._watch is not None:
-            self._watch.when_writer_ends(self._corrupt)
         elif kind in ("client-killed", "client-hangs"):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(
@@ -249,12 +254,14 @@ class Machine:
                 )
 
     def _corrupt(self) -> None:
-        """Change the disk signature: part of every image, and nothing that a boot looks at."""
-        with self._chassis.state.disk(self.node).open("r+b") as disk:
+        """Change the disk signature again: part of every image, and nothing that a boot looks at."""
+        with self._disk.open("r+b") as disk:
             disk.seek(_DISK_SIGNATURE)
-            byte = disk.read(1)[0]
-            disk.seek(_DISK_SIGNATURE)
-            disk.write(bytes((byte ^ 0xFF,)))
+            byte = disk.read(1)
+            if byte != self._rotten:
+                self._rotten = bytes((byte[0] ^ 0xFF,))
+                disk.seek(_DISK_SIGNATURE)
+                disk.write(self._rotten)
 
     def _environment(self) -> dict[str, str]:
         chassis, node = self._chassis, self.node
@@ -266,7 +273,7 @@ class Machine:
             "HEX": node.hex_ip,
             "MAC": node.mac,
             "SERVER": chassis.settings.server_ip,
-            "DISK": str(chassis.state.disk(node)),
+            "DISK": str(self._disk),
             "SECTORS": str(DISK_SIZE // 512),
             "DEVICES": str(chassis.devices),
             "TREES": str(chassis.trees),
