@@ -9,7 +9,9 @@ runtime are on nobody's PATH, because the real image has no Python either.
 
 from __future__ import annotations
 
+import argparse
 import compileall
+import functools
 import importlib.util
 import shutil
 import sys
@@ -17,6 +19,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from orbit_testbed.frisbee import client_cli
 from orbit_testbed.nodes import tree
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.host import program
@@ -83,7 +86,7 @@ _NOT_NEEDED_EXTENSIONS = (
 _WRAPPER = """\
 #!/bin/sh
 # The imaging tools are Python programs; their runtime is theirs alone.
-ORBIT_TESTBED_DISK=1
+{quick_help}ORBIT_TESTBED_DISK=1
 module={module}
 [ -r /etc/orbit-node.env ] && . /etc/orbit-node.env
 [ "$module" != orbit_testbed.frisbee.client_cli ] || [ "${{ORBIT_TESTBED_LOSS:-0}}" = 0 ] ||
@@ -101,8 +104,25 @@ class MemoryImage:
     runtime: Path
 
 
+def quick_help(module: str) -> str:
+    """Return shell lines that answer ``--help`` without a Python, "" for tools that are not asked.
+
+    A run asks the client of every node what it can, of all nodes at about the same time.
+    """
+    if module != TOOLS["frisbee"]:
+        return ""
+    parser = client_cli.build_parser()
+    parser.formatter_class = functools.partial(argparse.HelpFormatter, width=80)
+    return f"[ \"$*\" != --help ] || exec cat <<'END'\n{parser.format_help()}END\n"
+
+
 def _wrapper(module: str) -> str:
-    return _WRAPPER.format(runtime=RUNTIME_AT, loader=_loader(Path(sys.executable)).name, module=module)
+    return _WRAPPER.format(
+        runtime=RUNTIME_AT,
+        loader=_loader(Path(sys.executable)).name,
+        module=module,
+        quick_help=quick_help(module),
+    )
 
 
 def _loader(binary: Path) -> Path:

@@ -19,7 +19,7 @@ from pathlib import Path
 import orbit_testbed
 from orbit_testbed.nodes import qemu_cpio, qemu_packages, tree
 from orbit_testbed.nodes.errors import TestbedError
-from orbit_testbed.nodes.memoryimage import MARKER, RUNTIME_AT, TOOLS
+from orbit_testbed.nodes.memoryimage import MARKER, RUNTIME_AT, TOOLS, quick_help
 from orbit_testbed.nodes.qemu_packages import Packages
 
 #: Kernel modules a machine cannot do without; what they depend on is found in the modules.
@@ -110,7 +110,7 @@ fi
 _WRAPPER = """\
 #!/bin/sh
 # The imaging tools are Python programs; their runtime is theirs alone.
-exec /{runtime}/bin/python -I -S -c 'import sys; from {module} import main; sys.exit(main())' "$@"
+{quick_help}exec /{runtime}/bin/python -I -S -c 'import sys; from {module} import main; sys.exit(main())' "$@"
 """
 
 #: Run by the Python of the image: prints which files the modules given as arguments consist of. What our
@@ -292,7 +292,8 @@ def _add_tools(root: Path, packages: Packages) -> None:
             for shared in tree.shared_objects(binary):
                 tree.copy_file(shared, root / str(shared).lstrip("/"), 0o755)
     for name, module in TOOLS.items():
-        tree.write_file(root / "usr/sbin" / name, _WRAPPER.format(runtime=RUNTIME_AT, module=module), 0o755)
+        text = _WRAPPER.format(runtime=RUNTIME_AT, module=module, quick_help=quick_help(module))
+        tree.write_file(root / "usr/sbin" / name, text, 0o755)
 
 
 # -- the memory image ----------------------------------------------------------------------------------------
@@ -319,6 +320,7 @@ def build(cache: Path, packages: Packages, *, hostkey: Path, authorized_key: str
         authorized_key,
         *system_texts(),
         *(str(path) for path in packages.libraries),
+        *map(quick_help, TOOLS.values()),
     )
     initramfs = tree.cached(
         cache, f"memory-{key}.img", lambda target: _build(target, packages, hostkey, authorized_key)
