@@ -29,6 +29,7 @@ from orbit_testbed.nodes.layout import (
 )
 from orbit_testbed.nodes.qemu_machine import find_accelerator
 from orbit_testbed.services import faults as service_faults
+from orbit_testbed.services.access import add_access_options
 
 
 def _say(line: str) -> None:
@@ -79,6 +80,7 @@ def _build_parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--loss", type=float, default=0.0, metavar="PERCENT", help="datagrams that nodes lose (0)"
     )
+    add_access_options(up)
     up.add_argument("--keep", action="store_true", help="keep one that is up already, if it is the same")
     down = add("down", "stop everything; fine when it is down already")
     down.add_argument(
@@ -132,10 +134,19 @@ def _up(options: argparse.Namespace, state: State) -> int:
         boot_delay=parse_delay(options.boot_delay),
         loss=options.loss,
         tier=options.tier,
+        allow=tuple(options.allow),
+        **{
+            name: None if path is None else str(path.absolute())
+            for name, path in (
+                ("token_file", options.token_file),
+                ("tls_cert", options.tls_cert),
+                ("tls_key", options.tls_key),
+            )
+        },
     )
     lifecycle.up(settings, state, _say, keep=options.keep)
     _say(
-        f"services  http://{settings.outside_ip}:{SERVICE_PORTS['A']} (and ports "
+        f"services  {settings.service_url()} (and ports "
         f"{', '.join(str(port) for name, port in SERVICE_PORTS.items() if name != 'A')} for other dialects)"
     )
     _say(
@@ -166,9 +177,7 @@ def _status(options: argparse.Namespace, state: State) -> int:
                     "number": settings.number,
                     "state": str(state.root),
                     "hub": hub.pid,
-                    "services": {
-                        name: f"http://{settings.outside_ip}:{port}" for name, port in SERVICE_PORTS.items()
-                    },
+                    "services": {name: settings.service_url(name) for name in SERVICE_PORTS},
                     **answer,
                 },
                 indent=1,
@@ -177,7 +186,7 @@ def _status(options: argparse.Namespace, state: State) -> int:
         return 0
     nodes = answer["nodes"]
     on = sum(node["power"] == "on" for node in nodes)
-    url = f"http://{settings.outside_ip}:{SERVICE_PORTS['A']}"
+    url = settings.service_url()
     print(f"testbed {settings.name}: up, {len(nodes)} nodes, {on} on, services {url}")
     print(f"{'NODE':<12} {'ADDRESS':<16} {'POWER':<6} {'LINK':<16} {'BOOTS':>5}  FAULT")
     for node in nodes:

@@ -58,7 +58,8 @@ class FrontDesk:
 
     async def _answer(self) -> None:
         apps = self.faults.wrap(create_apps(self._running()))
-        self._http = HttpServers(apps, {name: sock.dup() for name, sock in self._sockets.items()})
+        sockets = {name: sock.dup() for name, sock in self._sockets.items()}
+        self._http = HttpServers(apps, sockets, self._config.access.tls)
         await self._http.start()
 
     async def _close_ports(self) -> None:

@@ -39,6 +39,7 @@ from orbit_testbed.nodes.relay import Gateway
 from orbit_testbed.nodes.tftp import TftpServer
 from orbit_testbed.power.machines import MachinePower
 from orbit_testbed.services import faults as service_faults
+from orbit_testbed.services.access import Access
 from orbit_testbed.services.config import NodeRecord, ServicesConfig
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def _prepare_mounts(state: State) -> None:
     _mount("-o", "remount,ro,mode=755", "tmpfs", str(devices))
 
 
-def _services_config(settings: Settings, state: State) -> ServicesConfig:
+def _services_config(settings: Settings, state: State, access: Access) -> ServicesConfig:
     return ServicesConfig(
         domain=settings.domain,
         nodes=tuple(
@@ -117,6 +118,7 @@ def _services_config(settings: Settings, state: State) -> ServicesConfig:
         interface=settings.server_ip,
         group_base=f"239.{settings.number}.0.0",
         bandwidth=settings.bandwidth,
+        access=access,
     )
 
 
@@ -163,8 +165,9 @@ class LightTier:
 class Hub:
     """All parts of a running testbed."""
 
-    def __init__(self, settings: Settings, state: State, tier: Tier) -> None:
+    def __init__(self, settings: Settings, state: State, tier: Tier, access: Access) -> None:
         self.settings = settings
+        self.access = access
         self.state = state
         self.tier = tier
         self.machines = tier.machines
@@ -182,7 +185,7 @@ class Hub:
             stack.push_async_callback(tftp.stop)
             await tftp.start()
             desk = FrontDesk(
-                _services_config(self.settings, self.state),
+                _services_config(self.settings, self.state, self.access),
                 self.power,
                 {name: sockets[name] for name in SERVICE_PORTS},
             )
@@ -298,9 +301,11 @@ def main() -> int:
             sock.setblocking(False)
             sock.set_inheritable(False)
         os.set_inheritable(options.ready_fd, False)
+        # Now, as what lies below /run is out of sight soon.
+        access = settings.access()
         _prepare_mounts(state)
         _reap_by_handle()
-        asyncio.run(_main(settings, state, options, sockets))
+        asyncio.run(_main(settings, state, options, sockets, access))
     except (TestbedError, OSError) as error:
         message = error.message if isinstance(error, TestbedError) else str(error)
         remedy = error.remedy if isinstance(error, TestbedError) else ""
@@ -312,14 +317,18 @@ def main() -> int:
 
 
 async def _main(
-    settings: Settings, state: State, options: argparse.Namespace, sockets: dict[str, socket.socket]
+    settings: Settings,
+    state: State,
+    options: argparse.Namespace,
+    sockets: dict[str, socket.socket],
+    access: Access,
 ) -> None:
     tier: Tier
     if settings.tier == "qemu":
         tier = QemuTier(settings, state)
     else:
         tier = LightTier(settings, state, options.nested, options.launch)
-    await Hub(settings, state, tier).run(sockets, options.ready_fd)
+    await Hub(settings, state, tier, access).run(sockets, options.ready_fd)
 
 
 def _reap_by_handle() -> None:

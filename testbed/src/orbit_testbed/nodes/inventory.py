@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 
 from orbit_testbed.nodes import diskimage, qemu_disk
-from orbit_testbed.nodes.layout import SERVICE_PORTS, SSH_PORT, Settings, State
+from orbit_testbed.nodes.layout import SSH_PORT, Settings, State
 
 #: Every boot of a node is another machine to ssh, and a dead one must not hold a caller for ever.
 SSH_OPTIONS = (
@@ -35,7 +35,7 @@ SSH_OPTIONS = (
 def text(settings: Settings, state: State) -> str:
     """Return the inventory: all nodes, the first row in group senders, the other rows in group receivers."""
     number = settings.number
-    url = f"http://{settings.outside_ip}:{SERVICE_PORTS['A']}"
+    url = settings.service_url()
     variables = {
         "ansible_port": SSH_PORT,
         "ansible_user": "root",
@@ -48,6 +48,13 @@ def text(settings: Settings, state: State) -> str:
         "orbit_disk": settings.disk,
         "orbit_disk_type": "block" if settings.tier == "qemu" else "file",
     }
+    if settings.token_file is not None:
+        variables["orbit_service_token"] = (
+            f"{{{{ lookup('ansible.builtin.file', {settings.token_file!r}) }}}}"
+        )
+    if settings.tls_cert is not None:
+        # One that is signed by itself; for another one, the inventory of a real lab names the authority.
+        variables["orbit_service_ca"] = settings.tls_cert
     recipes = qemu_disk.RECIPES if settings.tier == "qemu" else diskimage.RECIPES
     sender, receiver = (recipe.name for recipe in recipes)
     lines = [
@@ -58,6 +65,8 @@ def text(settings: Settings, state: State) -> str:
         f"size: [{settings.columns}, {settings.rows}]",
         f'control_ip: "10.{number}.{{x}}.{{y}}"',
         f'ansible_host: "127.{number}.{{x}}.{{y}}"',
+        "# Nodes of a testbed have new SSH host keys with every boot, and are reached by loopback alone: so",
+        "# the options of ssh switch the checking of host keys off. Do not take them over to a real lab.",
         "vars:",
         *(f"  {name}: {json.dumps(value)}" for name, value in variables.items()),
         "groups:",

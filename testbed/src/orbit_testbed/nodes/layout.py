@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orbit_testbed.nodes.errors import TestbedError
+from orbit_testbed.services.access import Access, AccessError
 
 #: TCP ports of the services' dialects, on 127.N.0.1.
 SERVICE_PORTS = {"A": 5012, "B": 5022, "C": 5052, "D": 5053, "E2": 5054, "E1": 5055}
@@ -107,7 +108,8 @@ def parse_delay(text: str) -> tuple[float, float]:
 @dataclass(frozen=True)
 class Settings:
     """What a testbed was asked to be. ``bandwidth`` is bit/s per stream, ``boot_delay`` the bounds in seconds
-    of a power-on self test, ``loss`` the percentage of datagrams that nodes lose, ``tier`` one of TIERS."""
+    of a power-on self test, ``loss`` the percentage of datagrams that nodes lose, ``tier`` one of TIERS. The
+    last four say who may use the services (networks, and paths of files; see ``services.access``)."""
 
     name: str = "demo"
     number: int = 77
@@ -117,6 +119,10 @@ class Settings:
     boot_delay: tuple[float, float] = (0.0, 0.0)
     loss: float = 0.0
     tier: str = "light"
+    allow: tuple[str, ...] = ()
+    token_file: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -181,6 +187,24 @@ class Settings:
             f"its nodes are {self.nodes[0].name} to {self.nodes[-1].name}",
         )
 
+    def service_url(self, dialect: str = "A") -> str:
+        """Return the address of the services of a dialect, as seen from the machine that runs the testbed."""
+        scheme = "http" if self.tls_cert is None else "https"
+        return f"{scheme}://{self.outside_ip}:{SERVICE_PORTS[dialect]}"
+
+    def access(self) -> Access:
+        """Read who may use the services: besides what was asked for, the testbed's own network.
+
+        Raises :class:`TestbedError` when a file cannot be used.
+        """
+        paths = [
+            None if name is None else Path(name) for name in (self.token_file, self.tls_cert, self.tls_key)
+        ]
+        try:
+            return Access.load((f"10.{self.number}.0.0/16", *self.allow), *paths)
+        except AccessError as error:
+            raise TestbedError(str(error)) from error
+
     def listeners(self) -> Iterator[tuple[str, str, int]]:
         """Yield (what, loopback address, port) of everything that is reachable from outside."""
         for dialect, port in SERVICE_PORTS.items():
@@ -198,7 +222,8 @@ class Settings:
         try:
             document: dict[str, Any] = json.loads(text)
             low, high = document.pop("boot_delay")
-            return cls(boot_delay=(float(low), float(high)), **document)
+            allow = tuple(document.pop("allow", ()))
+            return cls(boot_delay=(float(low), float(high)), allow=allow, **document)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise TestbedError(f"unreadable testbed settings: {error}") from error
 

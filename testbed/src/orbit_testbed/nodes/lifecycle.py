@@ -86,6 +86,8 @@ def up(settings: Settings, state: State, say: Say, *, keep: bool = False) -> Non
     settings. On any failure nothing stays behind.
     """
     began = time.monotonic()
+    # The hub reads them again; what is wrong is told before a testbed that is up is stopped.
+    settings.access()
     host.require_programs()
     if settings.tier == "qemu":
         qemu_packages.require()

@@ -91,8 +91,8 @@ class Access:
             if len(given) == 1 and self.knows(given[0]):
                 await app(scope, receive, send)
                 return
-            said = "a wrong" if given else "no"
-            text = f"this service wants a token, and the request has {said} one (Authorization: Bearer)\n"
+            said = "a wrong one" if given else "none"
+            text = f"this service wants a token, and the request has {said} (Authorization: Bearer)\n"
             await _refuse(send, text.encode())
 
         return guarded
