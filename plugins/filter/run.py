@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import plan, record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils import manifests, plan, record as records
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
 
 
@@ -31,9 +31,15 @@ def judge(record: t.Any, step: str, result: t.Any) -> dict[str, t.Any]:
     return records.judge_nodes(run, step, said["results"], time.time())
 
 
-def mistakes(images: t.Any, power: t.Any, links: t.Any) -> list[str]:
+def know_manifests(record: t.Any, images: t.Any) -> dict[str, t.Any]:
+    """Return the record with what the question for the images told of their manifests."""
+    return manifests.learn(plain(record), plain(images)["results"])
+
+
+def mistakes(images: t.Any, power: t.Any, links: t.Any, record: t.Any) -> list[str]:
     """Return why the services cannot do what is planned, from what the questions of the plan registered."""
-    return records.mistakes(*(plain(asked)["results"] for asked in (images, power, links)))
+    found = records.mistakes(*(plain(asked)["results"] for asked in (images, power, links)))
+    return [*found, *manifests.mistakes(plain(record))]
 
 
 class FilterModule:
@@ -41,4 +47,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Return the filters by name."""
-        return {"batches": batches, "judge": judge, "mistakes": mistakes}
+        return {
+            "batches": batches,
+            "judge": judge,
+            "know_manifests": know_manifests,
+            "mistakes": mistakes,
+        }

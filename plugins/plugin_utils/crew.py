@@ -16,7 +16,7 @@ import time
 import traceback
 import typing as t
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import scripts
+from ansible_collections.orbit.imaging.plugins.plugin_utils import handover, manifests, scripts
 from ansible_collections.orbit.imaging.plugins.plugin_utils.attempts import Attempts, first_line
 from ansible_collections.orbit.imaging.plugins.plugin_utils.follow import Following, Report
 from ansible_collections.orbit.imaging.plugins.plugin_utils.reach import (
@@ -159,27 +159,30 @@ class Crew:
 
     async def _image_one(self, node: Node, boot: Boot) -> Report:
         name = node["name"]
-        lines = self._client_input(node)
+        again = boot.number > 1
+        lines = self._client_input(node, again)
         async with Reaching(self._logins, node, scripts.CLIENT, lines, boot, memory=True) as reached:
             session, facts = reached
             facts.check_disk(node)
+            agreed = await handover.agree(session, node, facts, again)
             booted = time.time()
             self._voice.change(name, "ready", quiet=True)
             await self._gates[node["image"]].ready(name)
-            await session.send("go")
+            await session.send(agreed.go)
             self._voice.change(name, "imaging")
             started = time.time()
             following = Following(node, self._voice, started)
             finished = await following.watch(session)
         while not finished:
             finished = await self._resume(node, boot, facts, following)
-        report = following.judge()
+        report = following.judge(agreed)
         report.update(booted_at=booted, started_at=started, ended_at=time.time(), boot_id=facts.boot_id)
         seconds = report["ended_at"] - started
-        self._voice.change(name, "imaged", f"{report['bytes_written'] / 1e6:.1f} MB in {seconds:.1f} s")
+        words = f"{report['bytes_written'] / 1e6:.1f} MB in {seconds:.1f} s"
+        self._voice.change(name, "imaged", f"{words}, read back" if report["verified"] else words)
         return report
 
-    def _client_input(self, node: Node) -> list[str]:
+    def _client_input(self, node: Node, again: bool = False) -> list[str]:
         setting = node["settings"]
         stream = node["stream"]
         return [
@@ -191,7 +194,7 @@ class Crew:
             str(stream["address"]),
             str(stream["port"]),
             setting["orbit_disk"],
-            setting["orbit_disk_type"],
+            handover.question(node, again),
         ]
 
     async def _resume(self, node: Node, boot: Boot, before: Facts, following: Following) -> bool:
@@ -221,10 +224,10 @@ class Crew:
         async with Reaching(self._logins, node, scripts.SYSTEM, lines, boot, memory=False) as reached:
             _session, facts = reached
         identity = facts.identity(node)
-        wanted = node["settings"]["orbit_identity"]
+        wanted = manifests.expected_identity(node)
         if wanted is not None and identity != wanted:
             raise Failed(
                 "no_boot_from_disk", f"the system that came up is {identity or 'nameless'}, not {wanted}"
             )
         self._voice.change(node["name"], "up", f"runs {identity or 'a system without a name'} from its disk")
-        return {"up_at": time.time(), "identity": identity}
+        return {"up_at": time.time(), "identity": identity, "identity_checked": wanted is not None}

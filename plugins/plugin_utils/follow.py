@@ -12,6 +12,7 @@ import time
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils import ssh
+from ansible_collections.orbit.imaging.plugins.plugin_utils.handover import Agreed
 from ansible_collections.orbit.imaging.plugins.plugin_utils.reach import Failed, Node, said
 from ansible_collections.orbit.imaging.plugins.plugin_utils.voice import Voice
 
@@ -21,6 +22,12 @@ Report = dict[str, t.Any]
 _PROGRESS = re.compile(r"(?:Progress|Verifying|Comparing): (\d+)%")
 # Not anchored: the client's messages may run into each other.
 _WROTE = re.compile(r"Wrote (\d+) bytes \((\d+) actual\)")
+_KEPT = re.compile(r"Kept (\d+) of (\d+) chunks")
+_VERIFIED = re.compile(r"Verified (\d+) bytes")
+# Exit statuses of a client with a manifest: a chunk is another one, the disk gives back something else.
+_DIFFERS = (3, 4)
+# Lines of the log that are kept to be judged, and how many of them an evidence shows.
+_KEPT_LINES = 60
 _LAST_LINES = 20
 # Bytes: a disk is written in sectors. What a client writes beyond its messages is at least one.
 _SECTOR = 512
@@ -44,6 +51,7 @@ class Following:
         self._started = started
         # Bytes that the client had written when it last moved, and bytes of its messages since then.
         self._wrote = -1
+        self._seen = 0
         self._messages = 0
         self._progress = ""
         # A connection that is taken up again brings all messages again.
@@ -81,7 +89,7 @@ class Following:
                 self._status = _number(rest)
                 self._log.clear()
             elif word == "pulse":
-                self._pulse(_number(rest))
+                self._pulse(*(_number(word) for word in rest.split(" ", 1)))
             elif not word and line:
                 messages += 1
                 self._message(line, new=messages > self._heard)
@@ -94,7 +102,7 @@ class Following:
                 )
 
     def _message(self, line: str, *, new: bool) -> None:
-        self._log = [*self._log[-_LAST_LINES:], line]
+        self._log = [*self._log[-_KEPT_LINES:], line]
         if not new:
             return
         self._messages += len(line) + 1
@@ -105,12 +113,13 @@ class Following:
             self._voice.percent(self._node["name"], int(match[1]))
             self._moves()
 
-    def _pulse(self, wrote: int | None) -> None:
-        """Take what the client has written to all its files; its messages are no progress."""
+    def _pulse(self, wrote: int | None, seen: int | None = None) -> None:
+        """Take what the client has written to and read from all its files; its messages are no progress."""
         if wrote is None:
             return
-        if self._wrote < 0 or wrote - self._wrote - self._messages >= _SECTOR:
-            self._wrote = wrote
+        read_on = seen is not None and seen - self._seen >= _SECTOR
+        if self._wrote < 0 or wrote - self._wrote - self._messages >= _SECTOR or read_on:
+            self._wrote, self._seen = wrote, seen or 0
             self._moves()
 
     def _moves(self) -> None:
@@ -132,18 +141,36 @@ class Following:
     def _tail(self) -> str:
         return "\n".join(self._log[-_LAST_LINES:])
 
-    def judge(self) -> Report:
-        """Return the report of a client that ended well; anything else is a failure with its last words."""
-        wrote = _WROTE.search("\n".join(self._log))
+    def judge(self, agreed: Agreed) -> Report:
+        """Return the report of a client that ended well; anything else is a failure with its last words.
+
+        ``agreed`` is what the client was told to check: what it was told must have been seen.
+        """
+        log = "\n".join(self._log)
+        wrote, kept, verified = (pattern.search(log) for pattern in (_WROTE, _KEPT, _VERIFIED))
         if self._status != 0:
             last = next((line for line in reversed(self._log) if line.strip()), "no message")
-            raise Failed("client_failed", f"{last} (exit status {self._status})\n{self._tail()}")
+            differs = agreed.manifest is not None and self._status in _DIFFERS
+            cause = "verify_failed" if differs else "client_failed"
+            raise Failed(cause, f"{last} (exit status {self._status})\n{self._tail()}")
         if wrote is None:
             raise Failed("client_failed", f"exit status 0, but no word of a written disk\n{self._tail()}")
         covered, written = int(wrote[1]), int(wrote[2])
-        if written == 0:
+        if written == 0 and (kept is None or kept[1] != kept[2]):
             raise Failed("client_failed", f"the client wrote no byte\n{self._tail()}")
-        return {"bytes_covered": covered, "bytes_written": written}
+        report: Report = {"bytes_covered": covered, "bytes_written": written, "verified": agreed.verify}
+        if agreed.verify:
+            if verified is None or int(verified[1]) == 0:
+                words = "exit status 0, but no word of a disk that was read back"
+                raise Failed("verify_failed", f"{words}\n{self._tail()}")
+            report["verified_bytes"] = int(verified[1])
+        else:
+            report["verified_reason"] = agreed.reason
+        if agreed.manifest is not None:
+            report["digest"] = agreed.manifest["digest"]
+        if kept is not None:
+            report.update(kept_chunks=int(kept[1]), chunks=int(kept[2]))
+        return report
 
 
 def _number(text: str) -> int | None:

@@ -10,7 +10,7 @@ import re
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import nodes as nodeutil
-from ansible_collections.orbit.imaging.plugins.plugin_utils import quorum, settings
+from ansible_collections.orbit.imaging.plugins.plugin_utils import quorum, settings, sizes
 
 # The services of 2013 accept exactly these characters in an image name; older ones hand the name to a shell.
 _IMAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
@@ -204,6 +204,16 @@ def _record(host: Host, image: str | None, need_image: bool) -> dict[str, t.Any]
             mistakes.append(
                 f"{where}: {name} is {setting[name]!r}, which is no path that can be used. {remedy}"
             )
+    if setting["orbit_disk_min_size"] is not None:
+        try:
+            sizes.parse(setting["orbit_disk_min_size"])
+        except ValueError as error:
+            mistakes.append(f"{where}: orbit_disk_min_size: {error}")
+    if not _is_one_line(setting["orbit_disk_serial"]):
+        mistakes.append(
+            f"{where}: orbit_disk_serial is {setting['orbit_disk_serial']!r}, which is no serial number. "
+            "Give it as the kernel of the node tells it."
+        )
     try:
         quorum.parse(setting["orbit_quorum"])
     except quorum.QuorumError as error:
@@ -248,6 +258,11 @@ def _record(host: Host, image: str | None, need_image: bool) -> dict[str, t.Any]
         "evidence": "",
         "steps": {},
     }
+
+
+def _is_one_line(text: str | None) -> bool:
+    """Whether a text, if there is one, can come back in a line of output."""
+    return text is None or bool(text and text.isprintable() and text == text.strip())
 
 
 def _check_image(name: str, where: str) -> list[str]:

@@ -11,7 +11,7 @@ import os
 import time
 import typing as t
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import ssh
+from ansible_collections.orbit.imaging.plugins.plugin_utils import sizes, ssh
 
 Node = t.Mapping[str, t.Any]
 
@@ -46,14 +46,20 @@ class NotYet(Exception):
 
 @dataclasses.dataclass
 class Facts:
-    """What a system says of itself at the beginning of a session."""
+    """What a system says of itself at the beginning of a session.
+
+    ``size`` is that of the disk in bytes, ``can`` are the options by which the client checks what it does.
+    """
 
     boot_id: str = ""
     age: float | None = None
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     disk: str = ""
+    size: int | None = None
+    serial: str = ""
     used: list[str] = dataclasses.field(default_factory=list)
     client: str = ""
+    can: set[str] = dataclasses.field(default_factory=set)
     running: bool = False
 
     def is_memory_image(self, node: Node) -> bool:
@@ -64,6 +70,17 @@ class Facts:
             for marker in setting["orbit_memory_markers"]
             if marker in self.files
         )
+
+    def other_marker(self, node: Node) -> str:
+        """Return file and text of a marker that is not that of the node's memory image, or an empty text.
+
+        A system that has an identity besides is an installed one, whatever else it says.
+        """
+        setting = node["settings"]
+        markers = setting["orbit_memory_markers"]
+        if any(f in self.files for f in setting["orbit_identity_files"] if f not in markers):
+            return ""
+        return next((f"{f} says {self.files[f]!r}" for f in markers if self.files.get(f)), "")
 
     def identity(self, node: Node) -> str:
         """Return the name an installed system gives itself, or an empty text."""
@@ -79,7 +96,22 @@ class Facts:
         if self.disk != kind:
             raise Failed("wrong_disk", f"{disk} is {self.disk or 'unknown'} on this node, expected {kind}")
         if self.used:
-            raise Failed("wrong_disk", f"the node runs from {disk}: {', '.join(self.used)} is mounted")
+            used = ", ".join(dict.fromkeys(self.used))
+            raise Failed("wrong_disk", f"{disk} is in use on this node: {used}")
+        serial, least = setting["orbit_disk_serial"], setting["orbit_disk_min_size"]
+        if serial and self.serial != serial:
+            raise Failed(
+                "wrong_disk", f"the serial number of {disk} is {self.serial or 'unknown'}, expected {serial}"
+            )
+        if least and (self.size is None or self.size < sizes.parse(least)):
+            known = "unknown" if self.size is None else f"{self.size} bytes"
+            raise Failed("wrong_disk", f"the size of {disk} is {known}, expected at least {least}")
+        needed = node.get("manifest", {}).get("disk_bytes", 0)
+        if self.size is not None and self.size < needed:
+            raise Failed(
+                "wrong_disk",
+                f"{disk} has {self.size} bytes, but {node['image']} has data up to byte {needed}",
+            )
         if self.client != "found":
             raise Failed("client_missing", f"no {setting['orbit_client']} in this memory image")
 
@@ -111,6 +143,12 @@ async def read_facts(session: ssh.Session) -> Facts | None:
             facts.files[path] = text
         elif word == "disk":
             facts.disk = rest
+        elif word in ("bytes", "sectors") and rest.isdecimal():
+            facts.size = int(rest) * (512 if word == "sectors" else 1)
+        elif word == "serial":
+            facts.serial = rest
+        elif word == "can":
+            facts.can.add(rest)
         elif word == "used":
             facts.used.append(rest)
         elif word == "client":
@@ -245,8 +283,16 @@ class Reaching:
         if memory == self._memory:
             return
         name = facts.identity(self._node) or "a system without a name"
-        if self._memory:
-            failure: tuple[str, str] = ("booted_disk", f"the node booted {name} instead of the memory image")
+        marker = facts.other_marker(self._node)
+        failure: tuple[str, str]
+        if self._memory and marker:
+            wanted = self._node["settings"]["orbit_memory_id"]
+            failure = (
+                "wrong_memory_image",
+                f"{marker} on the system that came up; that of the memory image begins with {wanted!r}",
+            )
+        elif self._memory:
+            failure = ("booted_disk", f"the node booted {name} instead of the memory image")
         else:
             failure = ("no_boot_from_disk", "the node booted the memory image again")
         if facts.age is None:

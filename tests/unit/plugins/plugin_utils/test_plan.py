@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import plan
+from ansible_collections.orbit.imaging.plugins.plugin_utils import plan, sizes
 
 
 def host(x, y, groups=("all",), **variables):
@@ -182,3 +182,35 @@ def test_what_one_service_is_told_does_not_split_the_calls_to_another():
     assert [node["name"] for node in frisbee["nodes"]] == ["node1-1", "node1-2"]
     assert [batch["window"] for batch in plan.batches(nodes, "cmc")] == [50, 1]
     assert [batch["memory_image"] for batch in plan.batches(nodes, "pxe")] == [None, "other"]
+
+
+@pytest.mark.parametrize("size", ["64M", "500G", "500GB", "1TiB", "536870912", 536870912, "64 M"])
+def test_sizes_of_disks(size):
+    setting = plan.make([host(1, 1, orbit_disk_min_size=size)], image="x.ndz", limited=True)["nodes"][
+        "node1-1"
+    ]
+    assert sizes.parse(setting["settings"]["orbit_disk_min_size"]) >= 64 << 20
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        *({"orbit_disk_min_size": size} for size in ("", "big", "-5", "5X", "1.5G", "64M\n6", "0x10", "5 5")),
+        *({"orbit_disk_serial": serial} for serial in ("", " S1", "two\nlines", "\x1b[1m")),
+        {"orbit_verify": "perhaps"},
+        {"orbit_resume": "perhaps"},
+    ],
+    ids=repr,
+)
+def test_nonsense_about_the_disk_is_refused(variables):
+    (name,) = variables
+    with pytest.raises(plan.PlanError, match=f"host node1-1.*{name}"):
+        plan.make([host(1, 1, **variables)], image="x.ndz", limited=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("5", 5), ("5B", 5), ("1K", 1024), ("2KiB", 2048), ("2KB", 2000), ("3M", 3 << 20), ("1T", 1 << 40)],
+)
+def test_units_of_sizes(text, size):
+    assert sizes.parse(text) == size
