@@ -142,7 +142,7 @@ def test_a_node_that_refuses_to_the_end_is_ssh_refused(tmp_path, run):
         ({"orbit_disk": "/nonexistent"}, "wrong_disk"),
         ({"orbit_disk_type": "block"}, "wrong_disk"),
         ({"orbit_client": "/nonexistent"}, "client_missing"),
-        ({"orbit_memory_id": "other"}, "booted_disk"),
+        ({"orbit_memory_id": "other"}, "wrong_memory_image"),
     ],
 )
 def test_what_would_write_the_wrong_thing_is_refused(tmp_path, run, change, cause):
