@@ -3,16 +3,22 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A node without a node: an ``ssh`` that runs the remote program in a shell of this machine.
 
-The program, the shells and the client processes are real; only the network between is left out. One file per
-fact of the node lets a test change what the next session finds.
+The program, the shells and the client processes are real; only the network between is left out, and the
+boot, which is in files: :func:`reboot` begins another one. One file per fact of the node lets a test change
+what the next session finds.
 """
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
+import shutil
+import signal
 import stat
 import textwrap
 import typing as t
+import uuid
 
 SSH = """\
 #!/bin/sh
@@ -22,7 +28,12 @@ count=$(cat {state}/calls 2>/dev/null || echo 0); count=$((count + 1)); echo $co
 if [ -f {state}/refuse ] && [ "$count" -le "$(cat {state}/refuse)" ]; then
   echo "ssh: connect to host 127.0.0.1 port 22: Connection refused" >&2; exit 255
 fi
-exec {shell} -c "$last"
+if [ -f {state}/hang ] && [ "$count" -le "$(cat {state}/hang)" ]; then exec sleep 600; fi
+# The boot of the node, not of this machine.
+last=$(printf '%s\n.' "$last" | sed 's#/proc/sys/kernel/random/boot_id#{state}/boot_id#
+s#/proc/uptime#{state}/uptime#
+s#/proc/1/stat#{state}/init#')
+exec {shell} -c "${{last%.}}"
 """
 
 
@@ -40,6 +51,7 @@ def make_node(
     """Return the record of a node that lives in ``folder``, ready for its client."""
     state = os.path.join(str(folder), name)
     os.makedirs(state)
+    reboot(state)
     marker = os.path.join(state, "marker")
     with open(marker, "w", encoding="utf-8") as stream:
         stream.write("pxe-test\n")
@@ -90,6 +102,57 @@ def make_node(
         "steps": {},
         "state": state,
     }
+
+
+def reboot(state: str, age: int = 0) -> None:
+    """Let the node in ``state`` have booted ``age`` seconds before its next session."""
+    for name, text in (
+        ("boot_id", f"{uuid.uuid4()}"),
+        ("uptime", f"{age + 10}.00 5.00"),
+        # Of the fields after the name, the twentieth is when it started, in hundredths of a second.
+        ("init", f"1 (init) S {'0 ' * 18}1000 0"),
+    ):
+        with open(os.path.join(state, name), "w", encoding="utf-8") as stream:
+            stream.write(f"{text}\n")
+
+
+def end_clients(pattern: str) -> None:
+    """End what clients have left on this machine, as a power cycle or the end of a test does."""
+    for folder in glob.glob(f"/tmp/orbit-{pattern}"):
+        with contextlib.suppress(OSError, ValueError), open(os.path.join(folder, "pid")) as stream:
+            os.kill(int(stream.read()), signal.SIGKILL)
+        shutil.rmtree(folder)
+
+
+class Power:
+    """Stands in for cmc_power: every node that is named reboots; ``before`` is called with its name first."""
+
+    def __init__(self, *nodes: dict[str, t.Any], before: t.Callable[[str], None] | None = None) -> None:
+        self._states = {node["name"]: node["state"] for node in nodes}
+        self._before = before
+        self.run = ""
+        self.refused: dict[str, str] = {}
+        self.calls: list[dict[str, t.Any]] = []
+
+    def __call__(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Do what the module would do."""
+        self.calls.append(options)
+        said = []
+        for node in options["nodes"]:
+            name = node["name"]
+            message = self.refused.get(name)
+            if message is None:
+                if self._before is not None:
+                    self._before(name)
+                end_clients(f"{self.run}-{name}")
+                reboot(self._states[name])
+            said.append({"name": name, "ok": message is None, "msg": message or "seen on"})
+        return {"nodes": said, "failed": bool(self.refused)}
+
+    @property
+    def given(self) -> list[tuple[str, list[str]]]:
+        """The actions, each with the nodes that got it."""
+        return [(call["state"], [node["name"] for node in call["nodes"]]) for call in self.calls]
 
 
 def no_power(_options: dict[str, t.Any]) -> dict[str, t.Any]:

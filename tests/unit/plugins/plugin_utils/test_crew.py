@@ -3,18 +3,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
-import asyncio
-import glob
 import os
-import shutil
 import time
-import uuid
 
 import pytest
-
-from ansible_collections.orbit.imaging.plugins.plugin_utils import crew as crews
-from ansible_collections.orbit.imaging.plugins.plugin_utils.resets import Resets
-from ansible_collections.orbit.imaging.plugins.plugin_utils.voice import Voice
 
 from . import crewkit
 
@@ -36,39 +28,6 @@ SHELLS = [
     )
     if os.path.exists(shell if not applet else shell[0])
 ]
-
-
-@pytest.fixture
-def said():
-    return []
-
-
-@pytest.fixture
-def run(tmp_path, said):
-    made = []
-
-    def _run(*nodes, prove=False, power=None):
-        now = time.time()
-        for node in nodes:
-            # Patience counts from now; the machine itself may have any age.
-            node["power"]["after"] = now
-        record = {"id": uuid.uuid4().hex}
-        made.append(record["id"])
-        voice = Voice([{"label": "all", "image": "x.ndz", "nodes": [n["name"] for n in nodes]}], said.append)
-        crew = crews.Crew(
-            record,
-            nodes,
-            voice,
-            known_hosts=str(tmp_path / "known"),
-            interval=60,
-            resets=Resets(power or crewkit.no_power),
-        )
-        return asyncio.run(crew.prove() if prove else crew.image())
-
-    yield _run
-    for name in made:
-        for folder in glob.glob(f"/tmp/orbit-{name}-*"):
-            shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -178,7 +137,7 @@ def test_proof_reports_the_identity(tmp_path, run):
 
 def test_proof_wants_another_boot_than_the_memory_images(tmp_path, run):
     node = crewkit.make_node(tmp_path, orbit_memory_id="other", orbit_boot_timeout=1)
-    with open("/proc/sys/kernel/random/boot_id") as stream:
+    with open(os.path.join(node["state"], "boot_id")) as stream:
         node["steps"]["client"] = {"boot_id": stream.read().strip()}
     report = run(node, prove=True)["node1-1"]
     assert report["cause"] == "no_boot_from_disk"
@@ -187,6 +146,7 @@ def test_proof_wants_another_boot_than_the_memory_images(tmp_path, run):
 
 def test_the_system_from_before_the_reset_is_not_believed(tmp_path, run):
     node = crewkit.make_node(tmp_path, orbit_boot_timeout=1)
+    crewkit.reboot(node["state"], age=60)
     node["power"]["before"] = time.time()
     report = run(node)["node1-1"]
     assert report["cause"] == "power_failed"
