@@ -73,6 +73,11 @@ def prepare(folder: Path) -> None:
     os.environ["TMPDIR"] = str(folder)
     # Ours write into an existing file only when told that it stands for a disk.
     os.environ["ORBIT_TESTBED_DISK"] = "1"
+    # Compiled once, as an installed program is, whatever the surroundings say.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "pycache")
+    for program in (FRISBEED, FRISBEE, ZIP, UNZIP):
+        run(*program, "--help")
 
 
 def run(*command: str, text: str | None = None) -> str:

@@ -7,30 +7,37 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
 from orbit_testbed.ndz import codec
-from orbit_testbed.ndz.format import NdzError
+from orbit_testbed.ndz.format import Buffer, NdzError
 
 TEXT = b"some text that repeats itself, " * 5000
 PACKED = zlib.compress(TEXT, 4)
 
 
-@pytest.fixture(params=["isal", "zlib"], autouse=True)
+@pytest.fixture(params=["libdeflate", "isal", "zlib"], autouse=True)
 def _library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if request.param != "libdeflate":
+        monkeypatch.setattr(codec, "libdeflate", lambda: None)
     if request.param == "zlib":
-        monkeypatch.setattr(codec, "_fast", None)
-    elif not codec.FAST:
-        pytest.skip("isal is not installed")
+        monkeypatch.setattr(codec, "isal", lambda: None)
+    elif getattr(codec, request.param)() is None:
+        pytest.skip(f"{request.param} is not installed")
     return
 
 
+def inflate(data: Buffer, size: int, **place: Any) -> bytes:
+    return bytes(codec.Workspace(1 << 20).inflate(data, size, **place))
+
+
 def test_exact_data_is_inflated() -> None:
-    assert codec.inflate(PACKED, len(TEXT)) == TEXT
-    assert codec.inflate(memoryview(PACKED), len(TEXT)) == TEXT
-    assert codec.inflate(zlib.compress(b""), 0) == b""
+    assert inflate(PACKED, len(TEXT)) == TEXT
+    assert inflate(memoryview(PACKED), len(TEXT)) == TEXT
+    assert inflate(zlib.compress(b""), 0) == b""
 
 
 def test_it_is_read_in_pieces_of_any_size() -> None:
@@ -61,7 +68,7 @@ def test_it_is_read_in_pieces_of_any_size() -> None:
 )
 def test_every_other_end_is_refused(data: bytes, size: int, problem: str) -> None:
     with pytest.raises(NdzError) as caught:
-        codec.inflate(data, size, name="x.ndz", chunk=3)
+        inflate(data, size, name="x.ndz", chunk=3)
     assert str(caught.value).startswith("x.ndz: chunk 3: compressed data: ")
     assert problem in str(caught.value)
 
@@ -72,7 +79,7 @@ def test_no_single_byte_can_be_wrong(data: st.DataObject) -> None:
     # Not the first two bytes: zlib ignores the level noted there, as long as their check sum is right.
     packed[data.draw(st.integers(2, len(packed) - 1))] ^= data.draw(st.integers(1, 255))
     try:
-        result = codec.inflate(packed, len(TEXT))
+        result = inflate(packed, len(TEXT))
     except NdzError:
         return
     # Bits of the padding before a byte border are nobody's.
@@ -90,7 +97,7 @@ def test_pieces_make_one_stream(items: list[tuple[bytes, int]], level: int) -> N
     stream = zlib.decompressobj()
     assert stream.decompress(b"".join(packed)) == before
     assert stream.eof
-    assert codec.inflate(b"".join(packed), len(before)) == before
+    assert inflate(b"".join(packed), len(before)) == before
 
 
 def test_a_piece_refers_to_the_data_before_it() -> None:
@@ -103,3 +110,15 @@ def test_a_flush_ends_every_piece(level: int) -> None:
     packed = codec.deflate(TEXT, level)
     assert packed.endswith(b"\0\0\xff\xff")
     assert (len(packed) > len(TEXT)) == (level == 0)
+
+
+def test_a_workspace_is_used_again() -> None:
+    space = codec.Workspace(1 << 20)
+    assert space.inflate(PACKED, len(TEXT)) == TEXT
+    with pytest.raises(NdzError):
+        space.inflate(PACKED[:-1], len(TEXT))
+    assert space.inflate(bytearray(zlib.compress(b"other")), 5) == b"other"
+
+
+def test_what_is_larger_than_the_workspace_is_inflated_elsewhere() -> None:
+    assert codec.Workspace(1000).inflate(PACKED, len(TEXT)) == TEXT

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from orbit_testbed.frisbee import asking, client
 from orbit_testbed.frisbee.integrity import CheckError
@@ -32,7 +32,11 @@ from orbit_testbed.frisbee.options import (
     whole_number,
 )
 from orbit_testbed.ndz.format import NdzError
-from orbit_testbed.ndz.manifest import Manifest, ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orbit_testbed.ndz.manifest import Manifest
 
 EXIT_INTERRUPTED = 130
 
@@ -137,10 +141,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    try:
-        manifest = _manifest(options)
-    except ManifestError as error:
-        return _fail(error, EXIT_MANIFEST)
+    manifest = None
+    if options.manifest is not None or options.manifest_url is not None:
+        # Imported here: a client without a manifest starts the sooner.
+        from orbit_testbed.ndz.manifest import ManifestError
+
+        try:
+            manifest = _manifest(options)
+        except ManifestError as error:
+            return _fail(error, EXIT_MANIFEST)
     buffers = options.buffers or (options.memory // 2 if options.memory else client.BUFFERS)
     config = client.ClientConfig(
         target=options.target,
@@ -181,10 +190,7 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _manifest(options: argparse.Namespace) -> Manifest | None:
-    if options.manifest is None and options.manifest_url is None:
-        return None
-    # Imported here: few runs need it.
+def _manifest(options: argparse.Namespace) -> Manifest:
     from orbit_testbed.frisbee import fetch
 
     if options.manifest is not None:

@@ -13,13 +13,10 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from orbit_testbed.ndz import relocate
-from orbit_testbed.ndz.codec import Inflater
+from orbit_testbed.ndz.codec import Inflater, Workspace
 from orbit_testbed.ndz.format import (
     INDEX_SIZE,
     MAX_SECTORS,
@@ -30,7 +27,13 @@ from orbit_testbed.ndz.format import (
     NdzError,
     Relocation,
 )
-from orbit_testbed.ndz.readback import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+    from orbit_testbed.ndz.readback import Reader
 
 FILE_VARIABLE = "ORBIT_TESTBED_DISK"
 """Environment variable that, set to 1, lets an existing regular file stand for a disk."""
@@ -87,6 +90,7 @@ class Target:
         self._warn = warn
         self.warnings: list[str] = []
         self._lock = threading.Lock()
+        self._workspaces: list[Workspace] = []
         self.bytes_covered = 0
         self.bytes_written = 0
 
@@ -208,11 +212,17 @@ class Target:
             if relocation.type not in relocate.KNOWN:
                 self._say(f"{self.name}: relocations of unknown type {relocation.type} are ignored")
         written = 0
-        for sector, piece in contents(chunk, index, name=self.name, base=self._base, size=self._sectors):
+        with self._lock:
+            # As many as there are threads that write, and the one used last first.
+            workspace = self._workspaces.pop() if self._workspaces else new_workspace()
+        for sector, piece in contents(
+            chunk, index, name=self.name, base=self._base, size=self._sectors, workspace=workspace
+        ):
             if digest is not None:
                 digest.update(piece)
             self._write(piece, sector)
             written += len(piece)
+        self._workspaces.append(workspace)
         self._finish_chunk(index, written)
 
     def keep_chunk(self, index: ChunkIndex) -> None:
@@ -241,6 +251,9 @@ class Target:
 
     def reader(self) -> Reader:
         """Return a reader of what is on the target. Raises :class:`NdzError`."""
+        # Imported here: few runs need it.
+        from orbit_testbed.ndz.readback import Reader
+
         return Reader(self._fd, self.name, self._base, self._sectors)
 
     def sync(self) -> None:
@@ -333,38 +346,53 @@ class Target:
         self.close(sync=kind is None)
 
 
+def new_workspace() -> Workspace:
+    """Return the memory that :func:`contents` needs, to be used for one chunk after the other."""
+    return Workspace(_WHOLE_LIMIT)
+
+
 def contents(
-    chunk: Buffer, index: ChunkIndex, *, name: str | None = None, base: int = 0, size: int = MAX_SECTORS
+    chunk: Buffer,
+    index: ChunkIndex,
+    *,
+    name: str | None = None,
+    base: int = 0,
+    size: int = MAX_SECTORS,
+    workspace: Workspace | None = None,
 ) -> Iterator[tuple[int, Buffer]]:
     """Yield (sector, data) of a chunk's regions, inflated and relocated, ascending, in handy pieces.
 
     ``base`` and ``size`` are the first sector and number of sectors of the partition the data is for. A
     chunk that inflates to no more than 16 MiB is checked in full before its first piece is given out.
-    Raises :class:`NdzError`.
+    With a ``workspace`` (of :func:`new_workspace`) the pieces are good until it is used again. Raises
+    :class:`NdzError`.
     """
-    stream = Inflater(
-        memoryview(chunk)[INDEX_SIZE : INDEX_SIZE + index.length], name=name, chunk=index.number
-    )
+    data = memoryview(chunk)[INDEX_SIZE : INDEX_SIZE + index.length]
     total = index.sectors * SECTOR
-    read: Callable[[int], Buffer] = stream.read
-    whole = total <= _WHOLE_LIMIT
-    if whole:
-        read = _slices(stream.read(total))
-        stream.finish()
+    stream: Inflater | None = None
+    read: Callable[[int], Buffer]
+    if total <= _WHOLE_LIMIT:
+        workspace = workspace or new_workspace()
+        read = _slices(workspace.inflate(data, total, name=name, chunk=index.number))
+    else:
+        stream = Inflater(data, name=name, chunk=index.number)
+        read = stream.read
     for sector, count, relocations in _pieces(index):
         piece = read(count * SECTOR)
-        if relocations:
-            piece = bytearray(piece)
-            try:
-                relocate.apply(piece, sector, relocations, base, size)
-            except NdzError as error:
-                error.name, error.chunk = name, index.number
-                raise
-            for relocation in relocations:
-                if relocation.type == RELOC_SHORT_SECTOR:
-                    del piece[relocation.length - SECTOR :]
-        yield sector, piece
-    if not whole:
+        if not relocations:
+            yield sector, piece
+            continue
+        changed = bytearray(piece)
+        try:
+            relocate.apply(changed, sector, relocations, base, size)
+        except NdzError as error:
+            error.name, error.chunk = name, index.number
+            raise
+        for relocation in relocations:
+            if relocation.type == RELOC_SHORT_SECTOR:
+                del changed[relocation.length - SECTOR :]
+        yield sector, changed
+    if stream is not None:
         stream.finish()
 
 
@@ -372,9 +400,8 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _slices(data: bytes) -> Callable[[int], memoryview]:
-    """Return a function that reads ``data`` in slices."""
-    view = memoryview(data)
+def _slices(view: memoryview) -> Callable[[int], memoryview]:
+    """Return a function that reads ``view`` in slices."""
     at = 0
 
     def read(size: int) -> memoryview:
