@@ -21,12 +21,14 @@ import typing as t
 # A node that loses its power does not say good-bye: without keep-alives a session to it never ends.
 _KEEP_ALIVE = {"ServerAliveInterval": "5", "ServerAliveCountMax": "3", "ConnectTimeout": "5"}
 
-# A session must never share a connection from before a reset, nor ask a question that nobody answers. The
-# key exchange named first costs the client a sixth of OpenSSH's default one.
-_ALONE = {
+# A session must never share a connection from before a reset: through the master connection to a machine that
+# has lost its power, ssh waits for ever. Nor may it become such a master. Whatever else is set, this holds.
+_ALONE = {"ControlMaster": "no", "ControlPath": "none", "ControlPersist": "no"}
+
+# Nor may a session ask a question that nobody answers. The key exchange named first costs the client a sixth
+# of OpenSSH's default one.
+_QUIET = {
     "BatchMode": "yes",
-    "ControlMaster": "no",
-    "ControlPath": "none",
     "GSSAPIAuthentication": "no",
     "KexAlgorithms": "^curve25519-sha256",
     "LogLevel": "ERROR",
@@ -44,13 +46,15 @@ def command(node: t.Mapping[str, t.Any], known_hosts: str, remote: str) -> list[
     ssh = node["ssh"]
     options = {
         **_KEEP_ALIVE,
-        **_ALONE,
+        **_QUIET,
         "StrictHostKeyChecking": "accept-new",
         "UserKnownHostsFile": known_hosts,
         "GlobalKnownHostsFile": "/dev/null",
     }
     arguments = [ssh.get("ansible_ssh_executable") or "ssh", "-T"]
-    # Options given by the user stand first: ssh keeps the first value it sees.
+    # ssh keeps the first value it sees: what must hold, what the user says, what else is needed.
+    for name, value in _ALONE.items():
+        arguments += ["-o", f"{name}={value}"]
     for name in ("ansible_ssh_common_args", "ansible_ssh_extra_args"):
         arguments += shlex.split(ssh.get(name) or "")
     for name, value in options.items():

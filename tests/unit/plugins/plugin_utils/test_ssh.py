@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 
 import pytest
@@ -36,6 +37,17 @@ def test_the_users_own_options_win_by_standing_first():
     node = {**NODE, "ssh": {"ansible_ssh_common_args": "-o ConnectTimeout=60 -J jump"}}
     arguments = ssh.command(node, "/run/known", "true")
     assert arguments.index("ConnectTimeout=60") < arguments.index("ConnectTimeout=5")
+
+
+def test_a_master_connection_of_the_user_is_never_shared():
+    shared = "-o ControlMaster=auto -o ControlPersist=60 -o ControlPath=/tmp/%C -o ConnectTimeout=60"
+    arguments = ssh.command({**NODE, "ssh": {"ansible_ssh_common_args": shared}}, "/run/known", "true")
+    asked = [arguments[0], "-G", "-F", "/dev/null", *arguments[1:]]
+    found = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
+    assert "controlmaster false" in found
+    assert "controlpersist no" in found
+    assert "connecttimeout 60" in found
+    assert not [line for line in found if line.startswith("controlpath ") and line != "controlpath none"]
 
 
 def test_a_session_speaks_in_lines_and_tells_its_end():
