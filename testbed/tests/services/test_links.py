@@ -295,3 +295,37 @@ def test_a_broken_state_file_is_set_aside(garbage: str, make_world: Callable[...
     world.restarted()
     assert world.send("A", "/pxe/setBootImage?node=node1-1").text == "OK"
     assert world.saved()["links"].keys() == {"0A0A0101"}
+
+
+def test_links_of_both_kinds_come_and_go_together(tmp_path: Path) -> None:
+    pxelinux, grub = tmp_path / "pxelinux.cfg", tmp_path / "grub"
+    for folder in (pxelinux, grub):
+        folder.mkdir()
+        (folder / "memory").touch()
+    (pxelinux / "bios-only").touch()
+    name = "0A0A0101"
+    table = LinkTable(pxelinux, [name], PerLinkLife(0), grub)
+    both = {pxelinux / name, grub / f"grub.cfg-{name}"}
+
+    def links() -> set[Path]:
+        return {path for folder in (pxelinux, grub) for path in folder.iterdir() if path.is_symlink()}
+
+    table.set(name, "memory")
+    assert links() == both
+    assert {os.readlink(path) for path in both} == {"./memory"}
+    table.clear(name)
+    assert links() == set()
+
+    # One without a configuration for GRUB: no link that leads nowhere, and none that leads elsewhere.
+    table.set(name, "memory")
+    table.set(name, "bios-only")
+    assert links() == {pxelinux / name}
+    assert table.get(name) == "bios-only"
+
+    # Half a pair, as a crash may leave it, is a link that is shown, ends and can be cleared.
+    table.set(name, "memory")
+    (pxelinux / name).unlink()
+    assert table.all() == {name: "memory"}
+    table.clear(name)
+    assert links() == set()
+    assert table.all() == {}

@@ -39,7 +39,7 @@ class Services:
         self.power = power
         self._state = StateFile(config.state_file)
         life: LifeTimes = HistoricLife(config.link_lifetime)
-        self.links = LinkTable(config.tftp_dir, (node.hex_ip for node in config.nodes), life)
+        self.links = LinkTable(config.tftp_dir, (node.hex_ip for node in config.nodes), life, config.grub_dir)
         self.streams = StreamTable(config, self.save)
         self.manifests = Manifests(config.image_dir)
         self._started = False

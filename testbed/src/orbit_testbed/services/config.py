@@ -47,7 +47,8 @@ class NodeRecord:
 class ServicesConfig:
     """Settings shared by all dialects.
 
-    ``tftp_dir`` is the ``pxelinux.cfg`` folder itself; ``frisbeed`` is the command (a prefix of argument
+    ``tftp_dir`` is the ``pxelinux.cfg`` folder itself, ``grub_dir`` the one where GRUB looks for
+    ``grub.cfg-HEX`` when there are machines with UEFI; ``frisbeed`` is the command (a prefix of argument
     strings) that the stream's options and the image path are appended to; ``interface`` is the IPv4
     address the multicast leaves by; ``bandwidth`` is bit/s of one stream; times are seconds; ``access`` says
     who may use the services.
@@ -75,6 +76,7 @@ class ServicesConfig:
     start_timeout: float = 10.0
     stop_timeout: float = 8.0
     gather: float | None = None
+    grub_dir: Path | None = None
     faithful: bool = False
     faithful_wait: float = 1.0
     access: Access = field(default_factory=Access)

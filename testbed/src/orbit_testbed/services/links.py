@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -108,12 +109,57 @@ class HistoricLife:
         return None
 
 
-class LinkTable:
-    """The links in one ``pxelinux.cfg`` folder, for the nodes of one domain."""
+@dataclass(frozen=True)
+class LinkFolder:
+    """A folder in which one boot loader looks for what its machine boots, and how it spells the name.
 
-    def __init__(self, directory: Path, known: Iterable[str], life: LifeTimes) -> None:
+    ``prefix`` stands before the hex of the control IP.
+    """
+
+    path: Path
+    prefix: str = ""
+
+    def link(self, name: str) -> Path:
+        """Return where the link of that name is."""
+        return self.path / f"{self.prefix}{name}"
+
+    def point(self, name: str, image: str) -> None:
+        """Point a link at an image; at no moment is there no link or a half-made one."""
+        temporary = self.path / f".{self.prefix}{name}.new"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(f"./{image}")
+        os.replace(temporary, self.link(name))
+
+    def target(self, name: str) -> str | None:
+        """Return the image that a link points at."""
+        try:
+            return os.readlink(self.link(name)).removeprefix("./")
+        except OSError:
+            return None
+
+    def remove(self, name: str) -> None:
+        """Remove a link; it need not exist. Only links are removed, never files."""
+        path = self.link(name)
+        if path.is_symlink():
+            path.unlink(missing_ok=True)
+
+
+class LinkTable:
+    """The links in one ``pxelinux.cfg`` folder, for the nodes of one domain.
+
+    With ``grub``, the folder in which GRUB looks for ``grub.cfg-`` and the hex of the control IP, each link
+    has a second one there for machines with UEFI. Both come and go together: which firmware a node has is no
+    business of the service. A memory image that has no configuration for GRUB has the first link only.
+    """
+
+    def __init__(
+        self, directory: Path, known: Iterable[str], life: LifeTimes, grub: Path | None = None
+    ) -> None:
         self._directory = directory
         self._known = frozenset(known)
+        self._pxelinux = LinkFolder(directory)
+        self._grub = None if grub is None else LinkFolder(grub, "grub.cfg-")
+        self._folders = [folder for folder in (self._pxelinux, self._grub) if folder is not None]
         self.life = life
 
     def target_exists(self, image: str) -> bool:
@@ -127,26 +173,23 @@ class LinkTable:
         return path.is_symlink() and not path.exists()
 
     def set(self, name: str, image: str) -> None:
-        """Point a link at an image; at no moment is there no link or a half-made one."""
-        path = self._directory / name
-        temporary = self._directory / f".{name}.new"
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(f"./{image}")
-        os.replace(temporary, path)
+        """Point a link at an image; it is replaced at once, never missing in between."""
+        if self._grub is not None:
+            if (self._grub.path / image).is_file():
+                self._grub.point(name, image)
+            else:
+                self._grub.remove(name)
+        self._pxelinux.point(name, image)
 
     def clear(self, name: str) -> None:
         """Remove a link; it need not exist. Only links are removed, never files."""
-        path = self._directory / name
-        if path.is_symlink():
-            path.unlink(missing_ok=True)
+        for folder in self._folders:
+            folder.remove(name)
 
     def get(self, name: str) -> str | None:
-        """Return the image that a link points at."""
-        try:
-            target = os.readlink(self._directory / name)
-        except OSError:
-            return None
-        return target.removeprefix("./")
+        """Return the image that a link points at, also when only one kind of it is left."""
+        targets = (folder.target(name) for folder in self._folders)
+        return next((target for target in targets if target is not None), None)
 
     def all(self) -> dict[str, str]:
         """Return the links of the domain's nodes that exist on disk, with their images."""
