@@ -80,6 +80,12 @@ def _build_parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--loss", type=float, default=0.0, metavar="PERCENT", help="datagrams that nodes lose (0)"
     )
+    up.add_argument(
+        "--firmware",
+        default="bios",
+        metavar="KIND[,KIND]",
+        help="what virtual machines start by: bios, uefi, or both in turn (bios)",
+    )
     add_access_options(up)
     up.add_argument("--keep", action="store_true", help="keep one that is up already, if it is the same")
     down = add("down", "stop everything; fine when it is down already")
@@ -134,6 +140,7 @@ def _up(options: argparse.Namespace, state: State) -> int:
         boot_delay=parse_delay(options.boot_delay),
         loss=options.loss,
         tier=options.tier,
+        firmware=tuple(options.firmware.split(",")),
         allow=tuple(options.allow),
         **{
             name: None if path is None else str(path.absolute())
@@ -232,8 +239,10 @@ def _console(options: argparse.Namespace, state: State) -> int:
 
 def _plain(text: str) -> str:
     """Return a console's text without what firmware sends to terminals: colours, clearing, overwriting."""
-    text = re.sub(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[A-Za-z])|\r", "", text)
-    return re.sub(r" *\x08[ \x08]*", "\n", text)
+    text = re.sub(r"\x1b\[[0-9]+;[0-9]+H", "\n", text)  # the cursor goes elsewhere: another line
+    text = re.sub(r"\x1b(?:\[[0-9;?=]*[A-Za-z]|[A-Za-z])|\r", "", text)
+    text = re.sub(r" *\x08[ \x08]*", "\n", text)
+    return re.sub(r"\n(?: *\n){2,}", "\n\n", text)
 
 
 def _memory_image(options: argparse.Namespace, state: State) -> int:

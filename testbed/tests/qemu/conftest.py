@@ -38,7 +38,7 @@ def wanted() -> None:
 def bed(
     wanted: None, packages: qemu_packages.Packages, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Bed]:
-    """Two virtual machines that tests share: each test switches them off in the end."""
+    """A machine with BIOS and one with UEFI that tests share: each test switches them off in the end."""
     try:
         host.require_programs()
         host.find_isolation()
@@ -48,7 +48,7 @@ def bed(
         pytest.skip(str(error))
     made = Bed(tmp_path_factory.mktemp("bed") / "state", name="machines")
     try:
-        made.up("2x1", "--tier", "qemu")
+        made.up("2x1", "--tier", "qemu", "--firmware", "bios,uefi")
         yield made
     finally:
         made.down("--purge")

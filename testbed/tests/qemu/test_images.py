@@ -155,7 +155,10 @@ def test_disk_image(packages: Packages, keys: tuple[Path, str], tmp_path: Path) 
         timeout=60,
         env={**os.environ, "ORBIT_TESTBED_DISK": "1"},
     )
-    for name in ("vmlinuz", "ldlinux.sys", "initrd", "syslinux.cfg", "ballast"):
+    for name in (
+        *("vmlinuz", "ldlinux.sys", "initrd", "syslinux.cfg", "ballast"),
+        *("EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/grub.cfg"),
+    ):
         contents = [
             subprocess.run(
                 ["mcopy", "-i", f"{disk}@@{qemu_disk.START * diskimage.SECTOR}", f"::{name}", "-"],

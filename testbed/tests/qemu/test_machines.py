@@ -43,6 +43,11 @@ def virtual_machines(bed: Bed) -> list[str]:
     return [line for line in bed.processes() if "qemu-system-x86_64" in line]
 
 
+def unlink(bed: Bed, node: str) -> None:
+    """Let the service do it: there is a link for each kind of firmware."""
+    assert bed.call("pxe/clearBootImage", node=node) == "OK"
+
+
 def put_on_disk(bed: Bed, node: str, image: str) -> None:
     subprocess.run(
         [
@@ -64,11 +69,11 @@ def test_a_link_leads_to_the_memory_image_and_no_link_to_the_disk(bed: Bed) -> N
     out = bed.wait_ssh(
         "node1-1",
         "cat /.omf_imageid; cat /sys/block/vda/size; cat /proc/cmdline; test -b /dev/vda && echo block;"
-        "cat /proc/sys/kernel/random/boot_id; test -e /etc/orbit-image || echo no name",
+        "test -e /sys/firmware/efi || echo bios; test -e /etc/orbit-image || echo no name",
         timeout=BOOT,
     )
-    marker, sectors, cmdline, kind, boot, name = out.splitlines()
-    assert (marker, kind, name) == (MARKER, "block", "no name")
+    marker, sectors, cmdline, kind, firmware, name = out.splitlines()
+    assert (marker, kind, firmware, name) == (MARKER, "block", "bios", "no name")
     assert int(sectors) * 512 == DISK_SIZE
     node = bed.settings.node("node1-1")
     assert f"ip={node.control_ip}:{bed.settings.server_ip}:" in cmdline
@@ -79,18 +84,19 @@ def test_a_link_leads_to_the_memory_image_and_no_link_to_the_disk(bed: Bed) -> N
     for tool in ("frisbee", "imagezip", "imageunzip"):
         assert f"usage: {tool}" in bed.ssh("node1-1", f"{tool} --help").stdout
 
+    # The other machine has UEFI: GRUB finds no link, and starts the GRUB on the disk.
     out = bed.wait_ssh(
         "node2-1",
-        "cat /etc/orbit-image; hostname; test -e /.omf_imageid || echo no memory image",
+        "cat /etc/orbit-image; hostname; ls -d /sys/firmware/efi; test -e /.omf_imageid || echo from disk",
         timeout=BOOT,
     )
-    assert out.splitlines() == ["vm-receiver.ndz", "node2-1", "no memory image"]
+    assert out.splitlines() == ["vm-receiver.ndz", "node2-1", "/sys/firmware/efi", "from disk"]
     console = bed.run("console", "node2-1").stdout
-    for text in ("iPXE", "PXELINUX", "Booting from local disk", "SYSLINUX", "READY vm-receiver.ndz"):
+    for text in ("iPXE", "GRUB", "Booting from local disk", "READY vm-receiver.ndz"):
         assert text in console
     assert "\x1b" not in console
     assert bed.node_status("node1-1")["link"] == "memory"
-    bed.unlink("node1-1")
+    unlink(bed, "node1-1")
 
     # Power off in the middle of a command: nobody says good-bye to ssh, whose keep-alives notice.
     began = time.monotonic()
@@ -117,7 +123,34 @@ def test_a_link_leads_to_the_memory_image_and_no_link_to_the_disk(bed: Bed) -> N
     assert bed.ssh("node1-1", "true").returncode == 255
     status = bed.node_status("node1-1")
     assert (status["power"], status["running"], status["boots"]) == ("on", True, 2)
-    assert boot
+
+
+def test_uefi_with_a_link_and_a_blank_disk_without(bed: Bed) -> None:
+    node = bed.settings.node("node2-1")
+    with bed.state.disk(node).open("r+b") as disk:
+        disk.truncate(0)
+        disk.truncate(DISK_SIZE)
+    bed.link("node2-1")
+    assert (bed.state.grub / f"grub.cfg-{node.hex_ip}").is_symlink()
+    bed.power("on", "node2-1")
+    out = bed.wait_ssh(
+        "node2-1", "cat /.omf_imageid; ls -d /sys/firmware/efi; cat /proc/cmdline", timeout=BOOT
+    )
+    marker, firmware, cmdline = out.splitlines()
+    assert (marker, firmware) == (MARKER, "/sys/firmware/efi")
+    assert f"ip={node.control_ip}:{bed.settings.server_ip}:" in cmdline
+    tftp = (bed.state.logs / "tftp.log").read_text()
+    assert f"grub.cfg-{node.hex_ip} to {node.control_ip}" in tftp
+    unlink(bed, "node2-1")
+    assert not (bed.state.grub / f"grub.cfg-{node.hex_ip}").is_symlink()
+    before = len(bed.console("node2-1"))
+    bed.power("reset", "node2-1")
+    eventually(
+        lambda: "No bootable device" in bed.console("node2-1")[before:],
+        f"node2-1 finds nothing to boot; its console:\n{bed.console('node2-1')[before:]}",
+        BOOT,
+    )
+    assert bed.node_status("node2-1")["power"] == "on"
 
 
 def test_faults_and_a_system_that_switches_itself_off(bed: Bed) -> None:
@@ -129,8 +162,8 @@ def test_faults_and_a_system_that_switches_itself_off(bed: Bed) -> None:
     bed.power("on", "node1-1")
     bed.power("on", "node2-1")
     assert bed.wait_ssh("node2-1", "cat /etc/orbit-image", timeout=BOOT) == "vm-sender.ndz\n"
-    bed.unlink("node2-1")
-    assert "PXELINUX" not in bed.console("node2-1")[before["node2-1"] :]
+    unlink(bed, "node2-1")
+    assert "iPXE" not in bed.console("node2-1")[before["node2-1"] :]
     status = bed.node_status("node1-1")
     assert (status["power"], status["running"]) == ("on", True)
     assert len(bed.console("node1-1")) == before["node1-1"]
@@ -148,3 +181,53 @@ def test_faults_and_a_system_that_switches_itself_off(bed: Bed) -> None:
         BOOT,
     )
     assert bed.ssh("node2-1", "true").returncode == 255
+
+
+def test_faults_in_the_middle_of_the_work(bed: Bed) -> None:
+    """They count what a machine has written. The one loses its network, the other one its power."""
+    bed.link("node1-1", "node2-1")
+    bed.run("fault", "node1-1", "unplugged=1")
+    bed.run("fault", "node2-1", "dies=1")
+    assert bed.run("fault", "node2-1", "disk-error=1").returncode == 1
+    before = {node: bed.node_status(node)["boots"] for node in ("node1-1", "node2-1")}
+    for node in before:
+        bed.power("on", node)
+    for node in before:
+        bed.wait_ssh(node, timeout=BOOT)
+    writing = {
+        node: subprocess.Popen(
+            [*lifecycle.ssh_command(bed.state, node), "dd if=/dev/zero of=/dev/vda bs=64k count=64; sync"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for node in before
+    }
+    try:
+        for process in writing.values():
+            assert process.wait(60) == 255
+    finally:
+        for process in writing.values():
+            process.kill()
+            process.wait()
+    cut, dead = bed.node_status("node1-1"), bed.node_status("node2-1")
+    assert (dead["power"], dead["running"]) == ("off", False)
+    assert (cut["power"], cut["running"]) == ("on", True)
+    assert bed.ssh("node1-1", "true").returncode == 255
+    bed.run("fault", "node1-1", "none")
+    bed.power("reset", "node1-1")  # which plugs the cable in
+    assert bed.wait_ssh("node1-1", "cat /.omf_imageid", timeout=BOOT).strip() == MARKER
+    for node, boots in before.items():
+        assert bed.node_status(node)["boots"] == boots + (2 if node == "node1-1" else 1)
+        unlink(bed, node)
+
+
+def test_a_power_command_that_is_lost(bed: Bed) -> None:
+    bed.run("fault", "node1-1", "power-lost=1")
+    before = bed.node_status("node1-1")["boots"]
+    bed.power("on", "node1-1")  # the service says OK
+    assert bed.node_status("node1-1")["power"] == "off"
+    assert not virtual_machines(bed)
+    bed.power("on", "node1-1")
+    status = bed.node_status("node1-1")
+    assert (status["power"], status["boots"]) == ("on", before + 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orbit_testbed.nodes import host, qemu_machine, qemu_packages
+from orbit_testbed.nodes import host, qemu_machine, qemu_network, qemu_packages
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.faults import Fault
 from orbit_testbed.nodes.layout import Settings, State
@@ -95,9 +95,30 @@ def test_the_command_line_takes_any_folder(tmp_path: Path, monkeypatch: pytest.M
     assert f"file={tmp_path}/a,,b=c/nodes/node1-1/disk.raw,format=raw" in sound
     assert f"mac={node.mac},bootindex=1 " in sound
     assert "romfile" not in sound
-    assert ",bootindex=1,romfile= " in line("boot-disk")
+    assert f"mac={node.mac},romfile= " in line("boot-disk")
     assert qemu_machine.NO_SSH_TAG in line("ssh-refuse")
     assert qemu_machine.NO_SSH_TAG not in sound
+    assert "pflash" not in sound
+
+
+def test_machines_have_their_firmware_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu_machine, "program", lambda name: f"/usr/bin/{name}")
+    settings = Settings(tier="qemu", columns=3, rows=1, firmware=("bios", "uefi"))
+    chassis = qemu_machine.Chassis(settings, State(tmp_path), "tcg")
+    lines = [" ".join(qemu_machine.command_line(node, chassis, Fault(), 7)) for node in settings.nodes]
+    assert [line.count("if=pflash") for line in lines] == [0, 2, 0]
+    program, variables = chassis.state.uefi(settings.nodes[1])
+    assert f"unit=0,format=raw,readonly=on,file={program} " in lines[1]
+    assert f"unit=1,format=raw,file={variables} " in lines[1]
+    assert Settings.from_json(settings.to_json()) == settings
+
+
+def test_a_boot_loader_for_each_firmware(tmp_path: Path) -> None:
+    settings = Settings(tier="qemu", columns=1, rows=1)
+    options = qemu_network.dnsmasq_options(settings, State(tmp_path))
+    assert "--dhcp-match=set:uefi,option:client-arch,7" in options
+    assert "--dhcp-boot=tag:uefi,grubnetx64.efi" in options
+    assert "--dhcp-boot=tag:!uefi,pxelinux.0" in options
 
 
 @pytest.mark.parametrize(
@@ -106,6 +127,8 @@ def test_the_command_line_takes_any_folder(tmp_path: Path, monkeypatch: pytest.M
         ({"tier": "cloud"}, "'cloud': not one of light, qemu"),
         ({"tier": "qemu", "loss": 1.0}, "only light nodes can lose datagrams"),
         ({"tier": "qemu", "columns": 17, "rows": 1}, "17 virtual machines"),
+        ({"tier": "qemu", "firmware": ("bios", "coreboot")}, "'bios,coreboot': not bios or uefi"),
+        ({"firmware": ("uefi",)}, "only virtual machines have a choice"),
     ],
 )
 def test_settings_that_cannot_be(change: dict[str, object], reason: str) -> None:
@@ -116,7 +139,8 @@ def test_settings_that_cannot_be(change: dict[str, object], reason: str) -> None
 def test_settings_of_before_the_tiers_are_light() -> None:
     document = json.loads(Settings().to_json())
     del document["tier"]
-    assert Settings.from_json(json.dumps(document)).tier == "light"
+    del document["firmware"]
+    assert Settings.from_json(json.dumps(document)) == Settings()
 
 
 @pytest.fixture
@@ -138,7 +162,7 @@ def test_what_is_missing_is_named_with_the_line_that_installs_it(
     tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(qemu_packages, "FILES", {"/nonexistent/pxelinux.0": "pxelinux"})
-    for name in ("apt-get", "apt-cache", "dpkg-deb", "mcopy", "mkfs.fat"):
+    for name in ("apt-get", "apt-cache", "dpkg-deb", "mcopy", "mmd", "mkfs.fat"):
         script(tools / name, "exit 1")
     with pytest.raises(TestbedError) as caught:
         qemu_packages.require()

@@ -112,6 +112,7 @@ def _services_config(settings: Settings, state: State, access: Access) -> Servic
         ),
         image_dir=state.images,
         tftp_dir=state.pxe,
+        grub_dir=state.grub if settings.tier == "qemu" else None,
         state_file=state.services,
         log_dir=state.logs,
         frisbeed=(sys.executable, "-m", "orbit_testbed.frisbee.server_cli"),
@@ -243,10 +244,7 @@ class Hub:
         names = list(self.machines) if named == ["all"] else [self.settings.node(n).name for n in named]
         for name in names:
             machine = self.machines[name]
-            if isinstance(machine, Machine):
-                machine.order(fault)
-            else:
-                machine.fault = fault.for_machines()
+            machine.order(fault)
         return {"hit": names, "fault": str(fault)}
 
     def _front_desk(self) -> FrontDesk:

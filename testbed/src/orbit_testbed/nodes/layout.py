@@ -27,6 +27,8 @@ MOST_NODES = 1023
 
 #: What nodes are: ``light`` ones are containers, ``qemu`` ones virtual machines.
 TIERS = ("light", "qemu")
+#: What virtual machines start by.
+FIRMWARES = ("bios", "uefi")
 #: Virtual machines of one testbed: beyond this, booting them all takes longer than anybody waits.
 MOST_MACHINES = 16
 
@@ -108,7 +110,8 @@ def parse_delay(text: str) -> tuple[float, float]:
 @dataclass(frozen=True)
 class Settings:
     """What a testbed was asked to be. ``bandwidth`` is bit/s per stream, ``boot_delay`` the bounds in seconds
-    of a power-on self test, ``loss`` the percentage of datagrams that nodes lose, ``tier`` one of TIERS. The
+    of a power-on self test, ``loss`` the percentage of datagrams that nodes lose, ``tier`` one of TIERS.
+    ``firmware`` is what virtual machines start by: one of FIRMWARES, or several that nodes have in turn. The
     last four say who may use the services (networks, and paths of files; see ``services.access``)."""
 
     name: str = "demo"
@@ -119,6 +122,7 @@ class Settings:
     boot_delay: tuple[float, float] = (0.0, 0.0)
     loss: float = 0.0
     tier: str = "light"
+    firmware: tuple[str, ...] = ("bios",)
     allow: tuple[str, ...] = ()
     token_file: str | None = None
     tls_cert: str | None = None
@@ -146,6 +150,12 @@ class Settings:
                 f"{self.columns * self.rows} virtual machines, but a testbed takes {MOST_MACHINES}",
                 "use light nodes, or fewer",
             )
+        if not self.firmware or not set(self.firmware) <= set(FIRMWARES):
+            raise TestbedError(
+                f"--firmware {','.join(self.firmware)!r}: not bios or uefi", "several: --firmware bios,uefi"
+            )
+        if self.tier != "qemu" and self.firmware != ("bios",):
+            raise TestbedError("--firmware: only virtual machines have a choice", "add --tier qemu")
         if self.tier == "qemu" and self.loss:
             raise TestbedError("--loss: only light nodes can lose datagrams", "leave --loss or --tier away")
 
@@ -175,6 +185,10 @@ class Settings:
         return tuple(
             Node(self.number, x, y) for y in range(1, self.rows + 1) for x in range(1, self.columns + 1)
         )
+
+    def firmware_of(self, node: Node) -> str:
+        """Return which of FIRMWARES a virtual machine starts by."""
+        return self.firmware[self.nodes.index(node) % len(self.firmware)]
 
     def node(self, name: str) -> Node:
         """Return the node of that name, with or without the domain."""
@@ -222,8 +236,10 @@ class Settings:
         try:
             document: dict[str, Any] = json.loads(text)
             low, high = document.pop("boot_delay")
-            allow = tuple(document.pop("allow", ()))
-            return cls(boot_delay=(float(low), float(high)), allow=allow, **document)
+            lists: dict[str, Any] = {
+                name: tuple(document.pop(name, getattr(cls, name))) for name in ("firmware", "allow")
+            }
+            return cls(boot_delay=(float(low), float(high)), **lists, **document)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise TestbedError(f"unreadable testbed settings: {error}") from error
 
@@ -279,6 +295,11 @@ class State:
         return self.tftp / "pxelinux.cfg"
 
     @property
+    def grub(self) -> Path:
+        """The folder of GRUB's configurations, home of the PXE links of machines with UEFI."""
+        return self.tftp / "grub" / "nodes"
+
+    @property
     def images(self) -> Path:
         """Folder of the disk images (.ndz)."""
         return self.root / "images"
@@ -312,6 +333,11 @@ class State:
     def disk(self, node: Node) -> Path:
         """The node's disk."""
         return self.nodes / node.name / "disk.raw"
+
+    def uefi(self, node: Node) -> tuple[Path, Path]:
+        """The node's UEFI firmware (program and variables); it has none when it starts by BIOS."""
+        folder = self.nodes / node.name
+        return folder / "uefi.fd", folder / "uefi-variables.fd"
 
     def console(self, node: Node) -> Path:
         """The node's serial console log."""

@@ -176,7 +176,7 @@ def _fresh_state(
     """Leave what a lab finds in the morning: no links, blank disks, empty logs. Images stay."""
     for path in (state.nodes, state.tftp, state.logs, state.services, state.hub_log, state.hub_pid):
         tree.remove(path)
-    for folder in (state.pxe, state.tftp / "boot", state.images, state.logs):
+    for folder in (state.pxe, state.grub, state.tftp / "boot", state.images, state.logs):
         folder.mkdir(parents=True, exist_ok=True)
     for node in settings.nodes:
         disk = state.disk(node)
@@ -186,6 +186,7 @@ def _fresh_state(
         state.console(node).touch()
     if isinstance(image, qemu_memory.MemoryImage):
         qemu_tier.fill_tftp(settings, state, image, MEMORY_IMAGE)
+        qemu_tier.equip(settings, state)
     else:
         tree.write_file(state.pxe / "default", memoryimage.LOCAL_BOOT)
         tree.write_file(state.pxe / MEMORY_IMAGE, memoryimage.pxe_config(MEMORY_IMAGE))

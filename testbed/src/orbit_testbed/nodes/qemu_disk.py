@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Disk images that virtual machines boot, made without root: a boot loader on a FAT partition, zipped.
 
-The loader is syslinux, which Debian's mtools build puts into a plain file. It loads a kernel and a system
-that says which image it is; nothing of it comes from the network.
+A machine with a BIOS starts syslinux, which Debian's mtools build puts into a plain file; one with UEFI takes
+the FAT partition for its system partition and starts GRUB. Both load the same kernel and a system that says
+which image it is; nothing of it comes from the network.
 """
 
 from __future__ import annotations
@@ -38,6 +39,13 @@ LABEL linux
   APPEND {options}
 """
 
+#: GRUB finds it beside itself.
+_GRUB = """\
+linux /vmlinuz {options}
+initrd /initrd
+boot
+"""
+
 
 def master_boot_record(boot_code: bytes, signature: int) -> bytes:
     """Return sector 0: boot code that starts the active partition, and that partition alone."""
@@ -60,6 +68,7 @@ def make_raw(disk: Path, recipe: Recipe, packages: Packages, *, hostkey: Path, a
         files.mkdir()
         (files / "initrd").write_bytes(qemu_memory.pack(root))
         tree.write_file(files / "syslinux.cfg", _SYSLINUX.format(options=qemu_memory.KERNEL_OPTIONS))
+        tree.write_file(files / "grub.cfg", _GRUB.format(options=qemu_memory.KERNEL_OPTIONS))
         (files / "ballast").write_bytes(random.Random(recipe.name).randbytes(recipe.ballast))
         with disk.open("xb") as stream:
             stream.truncate(DISK_SECTORS * SECTOR)
@@ -81,11 +90,23 @@ def make_raw(disk: Path, recipe: Recipe, packages: Packages, *, hostkey: Path, a
                 str(SECTORS // 2),
             ],
         )
-        sources = [packages.vmlinuz, *(files / name for name in ("initrd", "syslinux.cfg", "ballast"))]
-        for source, name in zip(sources, ("vmlinuz", "initrd", "syslinux.cfg", "ballast"), strict=True):
+        partition = f"{disk}@@{START * SECTOR}"
+        diskimage.run_tool(
+            f"mmd for {recipe.name}",
+            [program("mmd"), "-i", partition, "::EFI", "::EFI/BOOT"],
+            MTOOLS_SKIP_CHECK="1",
+        )
+        for name, source in {
+            "vmlinuz": packages.vmlinuz,
+            "initrd": files / "initrd",
+            "syslinux.cfg": files / "syslinux.cfg",
+            "EFI/BOOT/BOOTX64.EFI": packages.grub_image("grubx64.efi"),
+            "EFI/BOOT/grub.cfg": files / "grub.cfg",
+            "ballast": files / "ballast",
+        }.items():
             diskimage.run_tool(
                 f"mcopy of {name} for {recipe.name}",
-                [program("mcopy"), "-i", f"{disk}@@{START * SECTOR}", str(source), f"::{name}"],
+                [program("mcopy"), "-i", partition, str(source), f"::{name}"],
                 MTOOLS_SKIP_CHECK="1",
             )
         diskimage.run_tool(
@@ -108,8 +129,16 @@ def _build(target: Path, recipe: Recipe, packages: Packages, hostkey: Path, auth
 def build(cache: Path, recipe: Recipe, packages: Packages, *, hostkey: Path, authorized_key: str) -> Path:
     """Return the .ndz of a recipe, from the cache when it has been made before."""
     sources = sorted(Path(next(iter(orbit_testbed.ndz.__path__))).glob("*.py"))
+    loader = packages.grub_image("grubx64.efi")
     key = tree.digest(
-        [*qemu_memory.system_inputs(packages, hostkey), packages.vmlinuz, MBR, *sources, Path(__file__)],
+        [
+            *qemu_memory.system_inputs(packages, hostkey),
+            packages.vmlinuz,
+            loader,
+            MBR,
+            *sources,
+            Path(__file__),
+        ],
         repr(recipe),
         authorized_key,
         *qemu_memory.system_texts(),

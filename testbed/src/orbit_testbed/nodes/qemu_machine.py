@@ -16,6 +16,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
+from orbit_testbed.nodes import network
+from orbit_testbed.nodes.diskwatch import DiskWatch
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.faults import Fault
 from orbit_testbed.nodes.layout import Node, Settings, State
@@ -82,13 +84,24 @@ class Chassis:
     accelerator: str
 
 
+def _firmware(node: Node, chassis: Chassis) -> list[str]:
+    """Return the options of a machine that starts by UEFI; QEMU's own firmware is a BIOS."""
+    if chassis.settings.firmware_of(node) == "bios":
+        return []
+    firmware, variables = map(escaped, chassis.state.uefi(node))
+    return [
+        *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={firmware}"),
+        *("-drive", f"if=pflash,unit=1,format=raw,file={variables}"),
+    ]
+
+
 def command_line(node: Node, chassis: Chassis, fault: Fault, monitor: int) -> list[str]:
     """Return QEMU's command line. It starts halted; ``monitor`` is the file descriptor that QMP talks on."""
     state = chassis.state
     accelerator = "tcg,thread=multi,tb-size=64" if chassis.accelerator == "tcg" else chassis.accelerator
-    network = f"virtio-net-pci,netdev=n0,mac={node.mac},bootindex=1"
-    if fault.kind == "boot-disk":
-        network += ",romfile="  # without firmware the card cannot be booted from
+    # With boot-disk the card is none of the devices that the firmware boots from.
+    card = f"virtio-net-pci,netdev=n0,mac={node.mac}"
+    card += ",romfile=" if fault.kind == "boot-disk" else ",bootindex=1"
     tag = NO_SSH_TAG if fault.kind == "ssh-refuse" else ""
     return [
         program("qemu-system-x86_64"),
@@ -97,10 +110,11 @@ def command_line(node: Node, chassis: Chassis, fault: Fault, monitor: int) -> li
         *("-cpu", "max" if chassis.accelerator == "tcg" else "host"),
         *("-smp", "1", "-m", str(MEMORY)),
         *("-nodefaults", "-no-user-config", "-display", "none"),
+        *_firmware(node, chassis),
         *("-chardev", f"file,id=console,path={escaped(state.console(node))},append=on"),
         *("-serial", "chardev:console"),
         *("-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control"),
-        *("-netdev", f"tap,id=n0,ifname={node.port},script=no,downscript=no", "-device", network),
+        *("-netdev", f"tap,id=n0,ifname={node.port},script=no,downscript=no", "-device", card),
         "-drive",
         f"if=none,id=d0,file={escaped(state.disk(node))},format=raw,cache=unsafe,discard=unmap",
         *("-device", "virtio-blk-pci,drive=d0,bootindex=2", "-device", "virtio-rng-pci"),
@@ -119,6 +133,11 @@ class _Run:
     def running(self) -> bool:
         return self.process.returncode is None
 
+    def kill(self) -> None:
+        """End QEMU at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
     async def end(self) -> None:
         """End QEMU as a power cut would end the machine, and wait until it is gone."""
         with contextlib.suppress(QmpError, TimeoutError):
@@ -126,8 +145,7 @@ class _Run:
                 await self.monitor.execute("quit")
                 await self.process.wait()
         if self.running:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
+            self.kill()
         await self.process.wait()
         self.monitor.close()
 
@@ -142,6 +160,9 @@ class QemuMachine:
         self.boots = 0
         self._chassis = chassis
         self._run: _Run | None = None
+        self._has = self.fault
+        self._watch: DiskWatch | None = None
+        self._unplugged = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
 
@@ -149,6 +170,13 @@ class QemuMachine:
     def running(self) -> bool:
         """Whether QEMU runs; the machine in it may hang all the same."""
         return self._run is not None and self._run.running
+
+    def order(self, fault: Fault) -> None:
+        """Order a fault for the next power on; one that watches begins at once on a machine that runs."""
+        self.fault = fault.for_machines()
+        if self.running and (fault.watches or self._has.watches):
+            self._has = fault if fault.watches else Fault()
+            self._look_out()
 
     async def on(self) -> None:
         """Switch on; nothing happens when it is on."""
@@ -168,11 +196,17 @@ class QemuMachine:
             await self._start()
 
     async def _start(self) -> None:
+        self._has = self.fault
+        if self._unplugged:
+            self._plug(True)
         self._run = run = await self._spawn()
+        if self._has.once and not self._has.watches:
+            self.fault = Fault()
         self.powered = True
         self.boots += 1
-        self._work(self._self_test(run, self.fault))
-        self._work(self._watch(run))
+        self._look_out()
+        self._work(self._self_test(run, self._has))
+        self._work(self._note_end(run))
 
     def _work(self, action: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(action)
@@ -182,6 +216,7 @@ class QemuMachine:
     async def _stop(self, soft: bool) -> None:
         run, self._run = self._run, None
         self.powered = False
+        self._look_away()
         for task in list(self._tasks):
             task.cancel()
         if run is None:
@@ -192,6 +227,31 @@ class QemuMachine:
                     await run.monitor.execute("system_powerdown")
                     await run.process.wait()
         await run.end()
+
+    def _look_out(self) -> None:
+        """Watch for the moment at which the fault of this power cycle strikes."""
+        self._look_away()
+        if self._has.watches:
+            disk = self._chassis.state.disk(self.node)
+            self._watch = DiskWatch(disk, self._has.bytes, self._strike)
+
+    def _look_away(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
+
+    def _plug(self, plugged: bool) -> None:
+        network.set_link(self.node.port, up=plugged)
+        self._unplugged = not plugged
+
+    def _strike(self, _writer: int) -> None:
+        log.info("%s: %s strikes", self.node.name, self._has)
+        if self._has.once and self.fault == self._has:
+            self.fault = Fault()
+        if self._has.kind == "unplugged":
+            self._plug(False)
+        elif self._run is not None:
+            self._run.kill()  # _note_end sees it
 
     async def _self_test(self, run: _Run, fault: Fault) -> None:
         """Let the machine run after the time that its power-on self test takes; a broken one never does."""
@@ -205,13 +265,14 @@ class QemuMachine:
         except QmpError as error:
             log.error("%s: %s", self.node.name, error)
 
-    async def _watch(self, run: _Run) -> None:
+    async def _note_end(self, run: _Run) -> None:
         """Note when a system switches its machine off, or QEMU fails."""
         status = await run.process.wait()
         if self._run is run:
             self._run = None
             self.powered = False
-            if status:
+            self._look_away()
+            if status and self._has.kind != "dies":
                 log.error("%s: QEMU ended with status %s: %s", self.node.name, status, self._complaint())
             run.monitor.close()
 
@@ -224,7 +285,7 @@ class QemuMachine:
         with theirs, self._chassis.state.launch_log(self.node).open("wb") as complaints:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *command_line(self.node, self._chassis, self.fault, theirs.fileno()),
+                    *command_line(self.node, self._chassis, self._has, theirs.fileno()),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=complaints,
                     stderr=complaints,

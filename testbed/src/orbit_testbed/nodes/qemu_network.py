@@ -9,8 +9,10 @@ from pathlib import Path
 from orbit_testbed.nodes import network
 from orbit_testbed.nodes.layout import Settings, State
 
-#: File on the TFTP server that the network card's firmware loads.
-LOADER = "pxelinux.0"
+#: Files on the TFTP server that a machine's firmware loads: BIOS, UEFI.
+LOADER, UEFI_LOADER = "pxelinux.0", "grubnetx64.efi"
+#: What clients say they are when they want a program for UEFI on x86-64 (RFC 4578, option 93; many say 9).
+_UEFI_CLIENTS = (7, 9)
 
 
 def create(settings: Settings) -> None:
@@ -31,7 +33,7 @@ def dnsmasq_options(settings: Settings, state: State) -> list[str]:
     """Return what makes dnsmasq a DHCP server, too: each machine has its lease and nobody else gets one.
 
     The router advertisements are for iPXE of before 2020, which waits 16 seconds for one; the encapsulated
-    option tells it not to wait for a proxy's offer.
+    option tells it not to wait for a proxy's offer. Which boot loader a machine gets depends on its firmware.
     """
     options = [
         f"--interface={network.BRIDGE}",
@@ -43,7 +45,9 @@ def dnsmasq_options(settings: Settings, state: State) -> list[str]:
         "--dhcp-option=3",
         "--dhcp-option=6",
         "--dhcp-option=encap:175,176,1b",
-        f"--dhcp-boot={LOADER}",
+        *(f"--dhcp-match=set:uefi,option:client-arch,{kind}" for kind in _UEFI_CLIENTS),
+        f"--dhcp-boot=tag:uefi,{UEFI_LOADER}",
+        f"--dhcp-boot=tag:!uefi,{LOADER}",
     ]
     if Path("/proc/sys/net/ipv6").exists():
         options += ["--enable-ra", f"--dhcp-range=fd00:{settings.number:x}::,ra-only,64"]

@@ -28,6 +28,7 @@ PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "mkfs.fat": "dosfstools",
     "mcopy": "mtools",
+    "mmd": "mtools",
     "syslinux": "syslinux",
     "apt-get": "apt",
     "apt-cache": "apt",

@@ -51,8 +51,16 @@ def make_images(state: State, say: Callable[[str], None]) -> tuple[qemu_memory.M
     return image, {image.initramfs, *disks}
 
 
+def equip(settings: Settings, state: State) -> None:
+    """Give machines that start by UEFI their firmware."""
+    for node in settings.nodes:
+        if settings.firmware_of(node) == "uefi":
+            for source, target in zip(qemu_packages.packages().uefi, state.uefi(node), strict=True):
+                shutil.copyfile(source, target)
+
+
 def fill_tftp(settings: Settings, state: State, image: qemu_memory.MemoryImage, name: str) -> None:
-    """Put boot loader, configurations and the memory image ``name`` where machines look for them."""
+    """Put boot loaders, configurations and the memory image ``name`` where machines look for them."""
     shutil.copyfile(qemu_packages.PXELINUX, state.tftp / qemu_network.LOADER)
     shutil.copyfile(qemu_packages.LDLINUX, state.tftp / qemu_packages.LDLINUX.name)
     shutil.copyfile(image.kernel, state.tftp / _BOOT / f"{name}.vmlinuz")
@@ -60,6 +68,11 @@ def fill_tftp(settings: Settings, state: State, image: qemu_memory.MemoryImage, 
     tree.write_file(state.pxe / "default", qemu_memory.LOCAL_BOOT)
     url = f"http://{settings.server_ip}/{_BOOT}"
     tree.write_file(state.pxe / name, qemu_memory.pxe_config(name, url))
+    loader = qemu_packages.packages().grub_image("grubnetx64.efi")
+    shutil.copyfile(loader, state.tftp / qemu_network.UEFI_LOADER)
+    tree.write_file(state.grub.parent / "grub.cfg", qemu_memory.GRUB_BOOTSTRAP)
+    tree.write_file(state.grub / "grub.cfg", qemu_memory.GRUB_LOCAL_BOOT)
+    tree.write_file(state.grub / name, qemu_memory.grub_config(name, settings.server_ip, _BOOT))
 
 
 class QemuTier:
