@@ -13,10 +13,17 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import claims, guard, plan, record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils import (
+    claims,
+    guard,
+    plan,
+    record as records,
+    tokens,
+)
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
 
 Record = dict[str, t.Any]
+HostVars = t.Mapping[str, t.Mapping[str, t.Any]]
 
 _STEPS = ("link", "serve", "client", "unlink", "stop")
 
@@ -43,20 +50,21 @@ class ActionModule(ActionBase):
         )
         record = plain(arguments["record"])
         result["changed"] = False
+        hostvars = (task_vars or {}).get("hostvars", {})
         try:
             if arguments["state"] == "started":
-                result.update(self._start(record, arguments["claimed"] == "skip"))
+                result.update(self._start(record, arguments["claimed"] == "skip", hostvars))
             elif self._task.check_mode:
                 result["msg"] = "nothing to guard in check mode"
             elif arguments["state"] == "note":
-                _note(record, arguments["step"], plain(arguments["result"]))
+                _note(record, arguments["step"], plain(arguments["result"]), hostvars)
             else:
                 result.update(_release(record))
         except (guard.GuardError, claims.ClaimError) as error:
             raise AnsibleActionFail(str(error)) from error
         return result
 
-    def _start(self, record: Record, skip: bool) -> dict[str, t.Any]:
+    def _start(self, record: Record, skip: bool, hostvars: HostVars) -> dict[str, t.Any]:
         """Claim the nodes and start the guard; in check mode only look who has claims."""
         nodes = record["nodes"]
         folders = [node["settings"]["orbit_claim_dir"] for node in nodes.values()]
@@ -82,7 +90,7 @@ class ActionModule(ActionBase):
                     "since": record["started_at"],
                     "claims": paths,
                     "skip": skip,
-                    "links": plan.batches(nodes.values(), "pxe"),
+                    "links": _batches(nodes.values(), "pxe", hostvars),
                     "claim_dir": folders[0],
                 }
             )
@@ -113,12 +121,17 @@ def _streams_in_use(nodes: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[str, 
     return [stream for folder in folders for stream in claims.streams_in(folder)]
 
 
-def _note(record: Record, step: str, result: t.Any) -> None:
+def _batches(nodes: t.Iterable[Record], service: str, hostvars: HostVars) -> list[Record]:
+    """Return what the guard may have to ask, with tokens: it is told through pipe and socket alone."""
+    return [tokens.spend(batch, hostvars) for batch in plan.batches(nodes, service)]
+
+
+def _note(record: Record, step: str, result: t.Any, hostvars: HostVars) -> None:
     message: dict[str, t.Any] = {"say": "note", "step": step}
     if result is not None:
         message["results"] = _RESULTS[step](result["results"])
     elif step == "serve":
-        message["streams"] = plan.batches(records.going(record), "frisbee")
+        message["streams"] = _batches(records.going(record), "frisbee", hostvars)
     elif step == "client":
         message["nodes"] = [node["name"] for node in records.going(record)]
     # Before it answers to an intention to serve, the guard asks the services what they are sending already.

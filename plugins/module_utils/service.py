@@ -46,6 +46,12 @@ QUOTE = 300
 #: Status codes of a gateway in front of the service that has lost it for a moment.
 _GATEWAY_ERRORS = (502, 503, 504)
 
+#: What helps against a service, or a gateway in front of it, that does not let us in.
+_REMEDY_OF_STATUS = {
+    401: "Give the token of this service: the variable orbit_service_token, the option token of a module",
+    403: "Ask who runs the service to let this host change something there",
+}
+
 _T = t.TypeVar("_T")
 _R = t.TypeVar("_R")
 
@@ -446,6 +452,8 @@ class Connection:
                 reply=reply,
                 remedy=f"Check the URL of the {service} service",
             )
+        if reply.status in _REMEDY_OF_STATUS:
+            raise unexpected(self, service, "", {}, reply)
         if reply.kind != "description" or reply.is_error_page:
             raise fail(
                 "this is not a testbed service: it does not describe its methods",
@@ -532,7 +540,7 @@ class Connection:
         except requests.exceptions.SSLError as error:
             raise fail(
                 f"the certificate or the TLS of the service is not acceptable: {_reason(error)}",
-                remedy="Give the CA with ca_path",
+                remedy="Give the CA with ca_path (for a run: orbit_service_ca)",
             ) from error
         except requests.exceptions.Timeout as error:
             raise fail(
@@ -652,6 +660,7 @@ def unexpected(
         )
     if not 200 <= reply.status < 300:
         words = reply.message() or "no reason given"
+        remedy = remedy or _REMEDY_OF_STATUS.get(reply.status, "")
         if reply.status >= 500 and not remedy:
             remedy = "The services answer so, too, for nodes and domains they do not know"
         return fail(f"refused: {words}", reply=reply, remedy=remedy)

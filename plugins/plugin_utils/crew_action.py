@@ -13,7 +13,7 @@ import typing as t
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import guard, record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils import guard, record as records, tokens
 from ansible_collections.orbit.imaging.plugins.plugin_utils.crew import Crew
 from ansible_collections.orbit.imaging.plugins.plugin_utils.follow import Report
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
@@ -56,8 +56,11 @@ class CrewAction(ActionBase):
 
         def run_module(options: dict[str, t.Any]) -> t.Mapping[str, t.Any]:
             # By the task's own connection: with delegate_to, on the host that reaches the services.
+            hostvars = (task_vars or {}).get("hostvars", {})
             said = self._execute_module(
-                module_name="orbit.imaging.cmc_power", module_args=options, task_vars=task_vars
+                module_name="orbit.imaging.cmc_power",
+                module_args=tokens.spend(options, hostvars),
+                task_vars=task_vars,
             )
             return t.cast(t.Mapping[str, t.Any], plain(said))
 

@@ -10,7 +10,7 @@ import re
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import nodes as nodeutil
-from ansible_collections.orbit.imaging.plugins.plugin_utils import quorum, settings, sizes
+from ansible_collections.orbit.imaging.plugins.plugin_utils import quorum, settings, sizes, tokens
 
 # The services of 2013 accept exactly these characters in an image name; older ones hand the name to a shell.
 _IMAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
@@ -77,12 +77,16 @@ def make(
         mistakes += _check_image(str(image), "-e image")
     chosen = _choose(hosts, nodes, limited)
     records: dict[str, dict[str, t.Any]] = {}
+    numbers: dict[str, int] = {}
     for host in chosen:
         try:
             record = _record(host, image, need_image)
         except PlanError as error:
             mistakes += str(error).splitlines()
         else:
+            token = host.variables.get(tokens.VARIABLE)
+            # Nodes with different tokens cannot share a call; the token itself is nothing for the record.
+            record["token"] = numbers.setdefault(str(token), len(numbers) + 1) if token else 0
             records[host.name] = record
     mistakes += _twice(records, "control_ip", "control address")
     mistakes += _twice(records, "hrn", "name on the services")
@@ -98,7 +102,8 @@ def batches(nodes: t.Iterable[t.Mapping[str, t.Any]], service: str) -> list[dict
     """Put nodes that are asked for in one call together.
 
     ``service`` is ``pxe``, ``frisbee`` or ``cmc``. Nodes share a batch when they share the service's
-    address, dialect and domain, and what else this service is told. Batches keep the order of the nodes.
+    address, dialect and domain, the token it wants, and what else this service is told. Batches keep the
+    order of the nodes. ``token_from`` is the host whose variable has the token, None for no token.
     """
     found: dict[tuple[t.Any, ...], dict[str, t.Any]] = {}
     for node in nodes:
@@ -108,9 +113,14 @@ def batches(nodes: t.Iterable[t.Mapping[str, t.Any]], service: str) -> list[dict
             "dialect": setting["orbit_dialect"],
             "domain": node["domain"],
             "timeout": setting["orbit_service_timeout"],
+            "ca_path": setting["orbit_service_ca"],
+            "validate_certs": setting["orbit_validate_certs"],
             **{name: setting[variable] for name, variable in _TOLD[service].items()},
         }
-        batch = found.setdefault(tuple(key.values()), {**key, "nodes": [], "images": []})
+        batch = found.setdefault(
+            (*key.values(), node["token"]),
+            {**key, "token_from": node["name"] if node["token"] else None, "nodes": [], "images": []},
+        )
         batch["nodes"].append({k: node[k] for k in ("name", "domain", "x", "y", "hrn", "control_ip")})
         if node["image"] and node["image"] not in batch["images"]:
             batch["images"].append(node["image"])
@@ -189,6 +199,9 @@ def _record(host: Host, image: str | None, need_image: bool) -> dict[str, t.Any]
         setting = settings.settle(host.variables)
     except settings.SettingsError as error:
         raise PlanError(f"{where}: {error}") from error
+    token = setting.pop(tokens.VARIABLE)
+    if tokens.mistake(token):
+        mistakes.append(f"{where}: {tokens.mistake(token)}")
     wanted = image if image is not None else setting["orbit_image"]
     if not wanted and need_image:
         mistakes.append(f"{where}: no image. Set orbit_image for it in the inventory, or give -e image=NAME.")

@@ -20,6 +20,9 @@ _CAUSE_OF_STEP = {
     "boot": "power_failed",
 }
 
+# What a service must be told again to take back what it was asked for.
+_ASKED = ("url", "dialect", "domain", "user", "timeout", "ca_path", "validate_certs", "token_from")
+
 _POWER_STEPS = ("reset", "boot")
 
 
@@ -114,7 +117,7 @@ def judge_streams(
         served = [image for image in item["images"] if (said.get(image) or {}).get("ok")]
         if served:
             # What has to be stopped again, by the same service in the same words.
-            asked = {key: item[key] for key in ("url", "dialect", "domain", "user", "timeout")}
+            asked = {key: item[key] for key in _ASKED}
             changed["streams"].append({**asked, "images": served})
         for image in item["images"]:
             entry = said.get(image) or {}

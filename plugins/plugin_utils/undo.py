@@ -42,12 +42,15 @@ _NOT_SENT = tuple(f"cannot be reached: {why}" for why in ("Connection refused", 
 
 Asked = t.Mapping[str, t.Any]
 
+_ASKED = ("url", "dialect", "domain", "user", "timeout", "ca_path", "validate_certs", "token")
+
 
 @dataclasses.dataclass
 class Use:
     """One use of a stream.
 
-    :ivar asked: which service, in which words: url, dialect, domain, user, timeout.
+    :ivar asked: which service, in which words: url, dialect, domain, user, timeout, ca_path, validate_certs,
+        token.
     :ivar state: ``intended``, ``owned``, ``stopping`` or ``gone``.
     :ivar foreign: whether somebody else may have sent the image already; None when that is not known.
     """
@@ -119,7 +122,7 @@ class Work:
 
     def _intend(self, batches: t.Sequence[Asked]) -> None:
         for batch in batches:
-            asked = {key: batch[key] for key in ("url", "dialect", "domain", "user", "timeout")}
+            asked = {key: batch.get(key) for key in _ASKED}
             try:
                 with _connect(asked) as connection:
                     sent = {stream.image for stream in _frisbee(connection, asked).status().streams}
@@ -289,7 +292,13 @@ _RESULTS: dict[str, t.Callable[[Work, t.Sequence[Asked]], None]] = {
 
 
 def _connect(asked: Asked) -> Connection:
-    return Connection(asked["url"], timeout=min(float(asked["timeout"]), _CALL))
+    return Connection(
+        asked["url"],
+        timeout=min(float(asked["timeout"]), _CALL),
+        validate_certs=asked.get("validate_certs") is not False,
+        ca_path=asked.get("ca_path"),
+        token=asked.get("token"),
+    )
 
 
 def _frisbee(connection: Connection, asked: Asked) -> FrisbeeClient:

@@ -239,6 +239,22 @@ def test_redirections_are_not_followed():
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "remedy"), [("401 No", "orbit_service_token"), ("403 No", "let this host")]
+)
+def test_who_is_not_let_in_is_told_what_helps_and_not_that_this_is_no_service(status, remedy):
+    with (
+        peer(sender(reply(b"not for you", status))) as server,
+        Connection(server.url, token="s3cret") as there,
+        pytest.raises(ServiceError) as caught,
+    ):
+        there.describe("pxe")
+    assert "refused: not for you" in str(caught.value)
+    assert remedy in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert b"Authorization: Bearer s3cret" in server.requests[0]
+
+
 # URLs
 
 

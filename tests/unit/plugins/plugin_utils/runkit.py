@@ -27,7 +27,7 @@ def ended_run(folder, *, left=(), causes=None, quorum=None, image_b="b.ndz", evi
             hosts.append(plan.Host(f"node{x}-{y}", ["all", group], variables))
     record = {"id": "r1", "dir": str(folder), "started_at": BEGAN, "at": BEGAN, **plan.make(hosts)}
     nodes = list(record["nodes"].values())
-    asked = {"url": "http://s:1", "dialect": "E2", "domain": "sb1.orbit-lab.org", "user": None, "timeout": 9}
+    (asked,) = plan.batches(nodes, "frisbee")
     linked = {"item": {"nodes": nodes}, "nodes": [{"name": node["name"], "ok": True} for node in nodes]}
     record = records.judge_nodes(record, "link", [linked], BEGAN + 1)
     images = ["a.ndz", image_b]
@@ -35,7 +35,7 @@ def ended_run(folder, *, left=(), causes=None, quorum=None, image_b="b.ndz", evi
         {"image": image, "ok": True, "address": "239.1.1.1", "port": 7000 + i}
         for i, image in enumerate(images)
     ]
-    served = {"item": {**asked, "images": images, "nodes": nodes}, "streams": streams}
+    served = {"item": asked, "streams": streams}
     record = records.judge_streams(record, [served], BEGAN + 2)
     reports = {
         node["name"]: {

@@ -73,6 +73,9 @@ def test_streams_reach_the_nodes_of_their_image_only():
         "domain": "d",
         "user": None,
         "timeout": 1,
+        "ca_path": None,
+        "validate_certs": True,
+        "token_from": "a",
         **asked("a", "b"),
     }
     streams = [
@@ -82,7 +85,8 @@ def test_streams_reach_the_nodes_of_their_image_only():
     changed = records.judge_streams(record, [{"item": item, "streams": streams}], 20.0)
     assert changed["nodes"]["a"]["stream"] == {"address": "239.1.1.1", "port": 7000}
     assert (changed["nodes"]["b"]["outcome"], changed["nodes"]["b"]["evidence"]) == ("serve_failed", "full")
-    assert [stream["images"] for stream in changed["streams"]] == [["x.ndz"]]
+    (stopped,) = changed["streams"]
+    assert (stopped["images"], stopped["token_from"], stopped["validate_certs"]) == (["x.ndz"], "a", True)
 
 
 def test_only_what_was_seen_is_imaged():
