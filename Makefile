@@ -8,7 +8,7 @@ CHECK := $(TOOLS)/setup dev && $(TOOLS)/../.venv/bin/python $(TOOLS)/check.py
 .DEFAULT_GOAL := help
 # tools/check.py shares the parts out itself; `make -j` must not start two runs at once.
 .NOTPARALLEL:
-.PHONY: whole-2.17 help demo demo-vm test check tests setup sanity unit units units-2.17 integration molecule vm lint types docs build bench bench-transport clean
+.PHONY: faults faults-random whole-2.17 help demo demo-vm test check tests setup sanity unit units units-2.17 integration molecule vm lint types docs build bench bench-transport clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9. -]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -37,6 +37,10 @@ whole-2.17: ## whole runs on the oldest ansible-core supported
 	@$(CHECK) whole-2.17
 integration: ## the collection against the embedded testbed
 	@$(CHECK) integration
+faults: ## every fault of a node or a service, one run each
+	@$(CHECK) faults
+faults-random: ## runs with random faults (an hour); ARGS="--seed 7 --runs 50", or ARGS="--replay 7:12"
+	@$(TOOLS)/setup dev && cd $(TOOLS)/.. && .venv/bin/python -m tests.faults.random_runs $(ARGS)
 molecule: ## the demo's playbook as a molecule scenario
 	@$(CHECK) molecule
 vm: ## the same run, and machines themselves, on virtual machines that boot by real PXE

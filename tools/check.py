@@ -60,6 +60,8 @@ class Part:
     tests: bool = False
     #: It is sensitive to other load (or makes so much of it) that it runs by itself.
     alone: bool = False
+    #: Seconds after which it is taken for hung.
+    limit: int = LIMIT
 
 
 #: Why a part may not run here, by its level, when tools/setup says (exit status 3) that it cannot have that.
@@ -162,6 +164,15 @@ PARTS = (
         alone=True,
     ),
     Part(
+        "faults",
+        "tests",
+        "every fault of a node or a service, one run each, and some random ones",
+        (("pytest", "-q", "tests/faults"),),
+        tests=True,
+        alone=True,
+        limit=2 * LIMIT,
+    ),
+    Part(
         "vm",
         "tests",
         "the same run on virtual machines that boot by PXE",
@@ -225,7 +236,7 @@ class Runner:
         failed_commands = []
         with log_path.open("wb") as log:
             for command in part.commands:
-                status = self._command(command, log, started + LIMIT)
+                status = self._command(command, log, started + part.limit)
                 if status != 0:
                     failed_commands.append(f"{' '.join(command[:2])}: {describe(status)}")
                 if self._stopping:
@@ -285,7 +296,7 @@ class Runner:
             alarm.cancel()
             with self._lock:
                 self._children.discard(child)
-        return f"no end after {LIMIT} s" if time.monotonic() > deadline else status
+        return "no end in its time" if time.monotonic() > deadline else status
 
 
 def end(child: subprocess.Popen[bytes]) -> None:

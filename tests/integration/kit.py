@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -13,6 +14,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
 
 import jsonschema
@@ -21,6 +24,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "result.schema.json").read_text())
 # A whole run of the largest test takes less than a minute here; a hung one must not hold the suite for ever.
 LIMIT = 300
+# Seconds in which a playbook that runs says what is waited for, or ends.
+_LISTEN = 120.0
 
 _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 
@@ -194,3 +199,57 @@ def finish(process: subprocess.Popen[str], limit: float = LIMIT) -> Played:
 def play(*arguments: str) -> Played:
     """Run ``ansible-playbook`` to its end."""
     return finish(start(*arguments))
+
+
+class Watched:
+    """An ``ansible-playbook`` whose output is read while it runs."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = start(*arguments)
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            with self._news:
+                self.lines.append(line)
+                self._news.notify_all()
+        with self._news:
+            self.lines.append("")
+            self._news.notify_all()
+
+    def hears(self, words: str) -> bool:
+        """Wait until the playbook says ``words`` (true) or has ended without (false)."""
+        with self._news:
+            self._news.wait_for(
+                lambda: any(words in line for line in self.lines) or self.lines[-1:] == [""], _LISTEN
+            )
+            return any(words in line for line in self.lines)
+
+    def wait_for(self, words: str) -> None:
+        """Wait until the playbook says ``words``; fail when it does not."""
+        assert self.hears(words), f"nothing heard of {words!r}\n{''.join(self.lines)}"
+
+    def end(self, number: int) -> int:
+        """Send a signal until the playbook has ended; return its status.
+
+        Once is not always enough: an interrupt in the middle of a callback of Ansible may get lost there.
+        """
+        deadline = time.monotonic() + _LISTEN
+        while time.monotonic() < deadline:
+            self.process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.process.wait(1.0)
+        raise AssertionError("the playbook does not end")
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(_LISTEN)
+        self._reader.join(_LISTEN)
+        self.process.stdout.close()

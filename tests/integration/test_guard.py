@@ -4,16 +4,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
 import signal
-import subprocess
-import threading
 import time
 
 import pytest
 
-from .kit import play, start
+from .kit import Watched, play
 from .test_image import IMAGE, TWO_GROUPS
 
 CLEAN = "playbooks/clean.yml"
@@ -29,57 +26,6 @@ def _interruptible():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-class Watched:
-    """A playbook whose output is read while it runs."""
-
-    def __init__(self, *arguments):
-        self.process = start(*arguments)
-        self.lines = []
-        self._news = threading.Condition()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            with self._news:
-                self.lines.append(line)
-                self._news.notify_all()
-        with self._news:
-            self.lines.append("")
-            self._news.notify_all()
-
-    def wait_for(self, words):
-        """Wait until the playbook says ``words``."""
-        with self._news:
-            said = self._news.wait_for(
-                lambda: any(words in line for line in self.lines) or self.lines[-1:] == [""], LIMIT
-            )
-        assert said, f"nothing heard of {words!r}"
-        assert any(words in line for line in self.lines), "".join(self.lines)
-
-    def end(self, number):
-        """Send a signal until the playbook has ended; return its status.
-
-        Once is not always enough: an interrupt in the middle of a callback of Ansible may get lost there.
-        """
-        deadline = time.monotonic() + LIMIT
-        while time.monotonic() < deadline:
-            self.process.send_signal(number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return self.process.wait(1.0)
-        raise AssertionError("the playbook does not end")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_exc):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(LIMIT)
-        self._reader.join(LIMIT)
-        self.process.stdout.close()
 
 
 def claimed(testbed):
