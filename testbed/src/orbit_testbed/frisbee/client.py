@@ -34,7 +34,7 @@ from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
 
-from orbit_testbed.frisbee import wire
+from orbit_testbed.frisbee import priority, wire
 from orbit_testbed.frisbee.asking import AGAIN_SECONDS, MAX_IN_PROGRESS, READ_AHEAD, Asker
 from orbit_testbed.frisbee.assembly import Assembly
 from orbit_testbed.frisbee.integrity import Checks
@@ -54,7 +54,6 @@ BUFFERS: Final = 128
 WORKERS: Final = 2
 _DRAIN: Final = 64
 _SHORT_TAIL_ASKS: Final = 3
-_RECEIVER_NICE: Final = -10
 _BEHIND_ROUNDS: Final = 64
 _MBR_TYPE_AT: Final = 446 + 4
 
@@ -429,33 +428,32 @@ class Client:
         self._writers = writers
         written = len(self._checks.kept)
         readers: list[socket.socket | int] = [self._endpoint.rx, writers.wake]
-        normal = _set_nice(_RECEIVER_NICE)
         try:
-            while written < assembly.chunks:
-                now = self._receive()
-                written += self._collect_written(now, written)
-                if now >= keepalive_at:
-                    keepalive_at = now + config.keepalive
-                    self._endpoint.rejoin()
-                if assembly.complete < assembly.chunks:
-                    if now >= asker.due() and self._is_up_to_date():
-                        self._ask(now)
-                    self._check_silence(now)
-                    wait = min(asker.due(), keepalive_at)
-                    if config.silence:
-                        wait = min(wait, self._heard_at + config.silence)
-                    timeout: float | None = max(0.0, wait - time.monotonic())
-                    if timeout == 0.0:
-                        continue
-                else:
-                    timeout = None
-                if written < assembly.chunks:
-                    select.select(readers, [], [], timeout)
+            with priority.raised():
+                while written < assembly.chunks:
+                    now = self._receive()
+                    written += self._collect_written(now, written)
+                    if now >= keepalive_at:
+                        keepalive_at = now + config.keepalive
+                        self._endpoint.rejoin()
+                    if assembly.complete < assembly.chunks:
+                        if now >= asker.due() and self._is_up_to_date():
+                            self._ask(now)
+                        self._check_silence(now)
+                        wait = min(asker.due(), keepalive_at)
+                        if config.silence:
+                            wait = min(wait, self._heard_at + config.silence)
+                        timeout: float | None = max(0.0, wait - time.monotonic())
+                        if timeout == 0.0:
+                            continue
+                    else:
+                        timeout = None
+                    if written < assembly.chunks:
+                        select.select(readers, [], [], timeout)
         except BaseException:
             writers.abandon()
             raise
         finally:
-            _set_nice(normal)
             writers.close()
         self._checks.finish_kept(target)
         target.sync()
@@ -676,16 +674,3 @@ def _uniform() -> float:
     """Return a random number in [0, 1). Not ``random``: importing that takes longer than all the rest."""
     number: int = struct.unpack("=I", os.urandom(4))[0]
     return number / 4294967296
-
-
-def _set_nice(nice: int) -> int:
-    """Set this thread's priority where we may; returns what it was.
-
-    Whoever receives goes first: a full socket buffer loses blocks, a chunk that waits for a writer
-    loses nothing.
-    """
-    thread = threading.get_native_id()
-    before = os.getpriority(os.PRIO_PROCESS, thread)
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, thread, nice)
-    return before

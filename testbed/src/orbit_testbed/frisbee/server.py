@@ -37,7 +37,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple, TextIO
 
-from orbit_testbed.frisbee import wire
+from orbit_testbed.frisbee import priority, wire
 from orbit_testbed.frisbee.adapt import Adapter
 from orbit_testbed.frisbee.net import (
     CONTROL_SIZE,
@@ -49,7 +49,7 @@ from orbit_testbed.frisbee.net import (
     claim_stream,
     split,
 )
-from orbit_testbed.frisbee.pace import Pacer
+from orbit_testbed.frisbee.pace import MAKE_UP_SECONDS, Pacer
 from orbit_testbed.frisbee.work import WorkQueue
 
 REPLIES_PER_SECOND: Final = 200
@@ -64,6 +64,8 @@ _LINGER_SECONDS: Final = 2.0
 _DRAIN: Final = 64
 _LINK_DOWN_SECONDS: Final = 0.1
 _GATHER_LIMIT: Final = 10
+_REALTIME_MOST: Final = 250_000.0
+"""Blocks per second up to which a server sleeps for more than half of the time."""
 
 
 class ServerError(Exception):
@@ -165,7 +167,9 @@ class Server:
         self._addresses: dict[str, float] = {}
 
         self._adapter = Adapter(now)
-        self._pacer = Pacer(config.rate or self._adapter.rate, now)
+        self._pacer = Pacer(
+            config.rate or self._adapter.rate, now, make_up=0.0 if config.rate else MAKE_UP_SECONDS
+        )
         self._dynamic_at, self._dynamic_bad = now, False
         self._sender = BlockSender(self.endpoint, offload=config.offload)
         self._heads = wire.BlockHeads(self.endpoint.own_packed)
@@ -381,8 +385,8 @@ class Server:
         self.count.messages_out += 1
         self.endpoint.send(datagram)
 
-    def _send(self, now: float, limit: int) -> None:
-        """Send the next batch of at most ``limit`` blocks."""
+    def _send(self, now: float, limit: int) -> int:
+        """Make the next batch of at most ``limit`` blocks, for :meth:`_flush`; returns how many they are."""
         self._check_file()
         slot = 0
         count = self.count
@@ -402,10 +406,10 @@ class Server:
         count.blocks_sent += slot
         count.bytes_sent += slot * wire.BLOCK_ON_WIRE
         count.messages_out += slot
-        self._pacer.sent(slot)
         self._adapter.sent(slot)
         self._block_at = self._active_at = now
         self._unsent = self._view[: slot * wire.BLOCK_DATAGRAM]
+        return slot
 
     def _flush(self) -> float | None:
         """Hand the rest of the batch to the kernel; returns seconds to wait when the network is away."""
@@ -432,6 +436,11 @@ class Server:
 
     def run(self) -> None:
         """Serve until :meth:`stop` is called or the idle time-out of the configuration ends it."""
+        rate = self.config.rate
+        with priority.raised(realtime=rate is not None and rate <= _REALTIME_MOST):
+            self._serve()
+
+    def _serve(self) -> None:
         rx, tx = self.endpoint.rx, self.endpoint.tx
         try:
             while True:
@@ -455,8 +464,9 @@ class Server:
                 elif self.work and now >= self._gather_until:
                     limit = min(MAX_SEGMENTS, self._pacer.allowed(now))
                     if limit:
-                        self._send(now, limit)
+                        blocks = self._send(now, limit)
                         self._flush()
+                        self._pacer.sent(blocks, time.monotonic())
                         continue
                     wait = min(wait, self._pacer.wait())
                 else:
