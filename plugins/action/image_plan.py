@@ -12,8 +12,9 @@ import uuid
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import plan, settings
+from ansible_collections.orbit.imaging.plugins.plugin_utils import plan, settings, ssh
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
 
 _WANTED = (*plan.SSH_VARIABLES, "orbit_chosen")
@@ -55,6 +56,13 @@ class ActionModule(ActionBase):
             )
         except plan.PlanError as error:
             raise AnsibleActionFail(str(error)) from error
+        unchecked = [name for name, node in made["nodes"].items() if not ssh.checks_host_key(node)]
+        if unchecked and arguments["need_image"]:
+            Display().warning(
+                f"SSH host keys are not checked on {len(unchecked)} nodes ({', '.join(unchecked[:3])}"
+                f"{', ...' if len(unchecked) > 3 else ''}): their options of ssh say "
+                "StrictHostKeyChecking=no. Leave that out: each run has a file of host keys of its own."
+            )
         run_id = f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
         folder = os.path.join(os.path.expanduser(plain(arguments["run_dir"])), run_id)
         result["record"] = {"id": run_id, "dir": folder, "started_at": time.time(), "at": time.time(), **made}

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shlex
 import signal
 import typing as t
@@ -33,6 +34,12 @@ _QUIET = {
     "KexAlgorithms": "^curve25519-sha256",
     "LogLevel": "ERROR",
 }
+
+
+# Variables with options of the user, and what in them switches the checking of host keys off.
+_USER_OPTIONS = ("ansible_ssh_common_args", "ansible_ssh_extra_args")
+_UNCHECKED = re.compile(r"StrictHostKeyChecking[= ]+[\"']?(?:no|off)\b", re.IGNORECASE)
+_LOOPBACK = ("127.", "::1", "localhost")
 
 
 def command(node: t.Mapping[str, t.Any], known_hosts: str, remote: str) -> list[str]:
@@ -55,7 +62,7 @@ def command(node: t.Mapping[str, t.Any], known_hosts: str, remote: str) -> list[
     # ssh keeps the first value it sees: what must hold, what the user says, what else is needed.
     for name, value in _ALONE.items():
         arguments += ["-o", f"{name}={value}"]
-    for name in ("ansible_ssh_common_args", "ansible_ssh_extra_args"):
+    for name in _USER_OPTIONS:
         arguments += shlex.split(ssh.get(name) or "")
     for name, value in options.items():
         arguments += ["-o", f"{name}={value}"]
@@ -71,6 +78,17 @@ def command(node: t.Mapping[str, t.Any], known_hosts: str, remote: str) -> list[
         str(ssh.get("ansible_host") or node["control_ip"]),
     ]
     return [*arguments, remote]
+
+
+def checks_host_key(node: t.Mapping[str, t.Any]) -> bool:
+    """Whether somebody between us and the node would be noticed: false when the user's options forbid it.
+
+    On loopback nobody is between, so there it is true in any case.
+    """
+    if str(node["ssh"].get("ansible_host") or node["control_ip"]).startswith(_LOOPBACK):
+        return True
+    said = " ".join(str(node["ssh"].get(name) or "") for name in _USER_OPTIONS)
+    return _UNCHECKED.search(said) is None
 
 
 class Session:

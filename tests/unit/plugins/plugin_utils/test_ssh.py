@@ -33,6 +33,21 @@ def test_keep_alives_and_no_shared_connection_always():
     assert "-o UserKnownHostsFile=/run/known" in text
 
 
+@pytest.mark.parametrize(
+    ("variables", "checked"),
+    [
+        ({}, True),
+        ({"ansible_ssh_common_args": "-o StrictHostKeyChecking=yes -J jump"}, True),
+        ({"ansible_ssh_common_args": "-o StrictHostKeyChecking=no"}, False),
+        ({"ansible_ssh_extra_args": "-oStricthostkeychecking=off"}, False),
+        ({"ansible_ssh_extra_args": "-o 'StrictHostKeyChecking no'"}, False),
+        ({"ansible_ssh_common_args": "-o StrictHostKeyChecking=no", "ansible_host": "127.77.1.1"}, True),
+    ],
+)
+def test_it_is_known_whether_host_keys_are_checked(variables, checked):
+    assert ssh.checks_host_key({**NODE, "ssh": variables}) is checked
+
+
 def test_the_users_own_options_win_by_standing_first():
     node = {**NODE, "ssh": {"ansible_ssh_common_args": "-o ConnectTimeout=60 -J jump"}}
     arguments = ssh.command(node, "/run/known", "true")
