@@ -27,7 +27,7 @@ OUTCOMES: t.Dict[str, str] = {
     "client_missing": "The memory image has no frisbee client, or none that can do what is asked of it.",
     "stalled": "The node stopped receiving; look at its link and at multicast on the switches.",
     "client_failed": "The frisbee client ended with an error; its last lines are in the evidence.",
-    "verify_failed": "What is on the disk is not what was sent.",
+    "verify_failed": "What was sent, or what the disk gives back, is not the image; see the evidence which.",
     "no_boot_from_disk": "The image was written, but the node did not come up from its disk.",
     "interrupted": "The run was interrupted before the node was done.",
 }
