@@ -204,8 +204,10 @@ class Crew:
             async with Reaching(
                 self._logins, node, scripts.CLIENT, lines, boot, memory=True, until=following.patience_ends
             ) as (session, facts):
-                if facts.boot_id != before.boot_id or not facts.running:
+                if facts.boot_id != before.boot_id:
                     raise Failed("client_failed", _REBOOTED)
+                if not facts.running:
+                    raise Failed("client_failed", "contact was lost before the client had started")
                 await session.send("go")
                 return await following.watch(session)
         except Failed as failure:

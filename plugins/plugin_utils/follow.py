@@ -86,8 +86,10 @@ class Following:
             if word == "end":
                 return True
             if word == "exit":
-                self._status = _number(rest)
-                self._log.clear()
+                status = _number(rest)
+                if status is not None:
+                    self._status = status
+                    self._log.clear()
             elif word == "pulse":
                 self._pulse(*(_number(word) for word in rest.split(" ", 1)))
             elif not word and line:

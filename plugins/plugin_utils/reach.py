@@ -301,7 +301,8 @@ class Reaching:
         raise Failed(*failure)
 
 
-# What ssh says when something at the node's address has turned it away; all else is silence.
+# What ssh says when something at the node's address has turned it away; all else is silence. So is a
+# connection that is taken and never spoken on: gateways take connections for nodes that are down.
 _REFUSALS = (
     "connection refused",
     "reset by peer",

@@ -25,6 +25,7 @@ SSH = """\
 # Stands in for ssh: the last argument is the remote command.
 for last in "$@"; do :; done
 count=$(cat {state}/calls 2>/dev/null || echo 0); count=$((count + 1)); echo $count >{state}/calls
+echo $$ >{state}/session
 if [ -f {state}/refuse ] && [ "$count" -le "$(cat {state}/refuse)" ]; then
   echo "ssh: connect to host 127.0.0.1 port 22: Connection refused" >&2; exit 255
 fi
