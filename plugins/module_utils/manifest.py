@@ -67,7 +67,7 @@ def parse(text: bytes) -> Manifest:
     if _fields(lines[-1]).get("end") != hashlib.sha256(body).hexdigest():
         raise ManifestError("damaged: the digest in its last line is another")
     chunks, size = head.get("chunks"), head.get("size")
-    if type(chunks) is not int or chunks != len(lines) - 2 or size != chunks * CHUNK:
+    if not _is_whole(chunks) or chunks != len(lines) - 2 or size != chunks * CHUNK:
         raise ManifestError(f"{size!r} bytes, {chunks!r} chunks and {len(lines)} lines do not go together")
     digest, identity = head.get("digest"), head.get("identity", "")
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
@@ -75,6 +75,11 @@ def parse(text: bytes) -> Manifest:
     if not isinstance(identity, str) or not _is_identity(identity):
         raise ManifestError("the identity is no name")
     return Manifest(digest, chunks * CHUNK, chunks, _end(_fields(lines[-2])) * SECTOR, identity)
+
+
+def _is_whole(value: t.Any) -> bool:
+    """Whether a value of JSON is a whole number; in Python, true and false are numbers, too."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_identity(text: str) -> bool:
@@ -85,7 +90,7 @@ def _end(chunk: t.Mapping[str, t.Any]) -> int:
     """Return the first sector behind a chunk's data."""
     try:
         start, count = chunk["regions"][-1]
-        if type(start) is int and type(count) is int and start >= 0 and count > 0:
+        if _is_whole(start) and _is_whole(count) and start >= 0 and count > 0:
             return start + count
     except (KeyError, IndexError, TypeError, ValueError):
         pass
