@@ -101,7 +101,7 @@ def main(arguments: list[str]) -> int:
         print("usage: timeline.py [PATH]", file=sys.stderr)
         return 2
     path = pathlib.Path(arguments[0]) if arguments else runs()
-    if path.is_dir():
+    if not path.is_file():
         path = newest(path)
     try:
         lines = draw(json.loads(path.read_text()))
