@@ -91,7 +91,7 @@ def _end(chunk: t.Mapping[str, t.Any]) -> int:
     try:
         start, count = chunk["regions"][-1]
         if _is_whole(start) and _is_whole(count) and start >= 0 and count > 0:
-            return start + count
+            return int(start + count)
     except (KeyError, IndexError, TypeError, ValueError):
         pass
     raise ManifestError("its last chunk has no regions")
