@@ -19,6 +19,11 @@ description:
     exit status and its line of bytes written.
   - Nodes of one image that become ready within a few seconds of each other start together and share one
     pass of the stream.
+  - A node that fails is power-cycled by M(orbit.imaging.cmc_power) and tried again, C(orbit_retries)
+    times, while the others go on. The module runs where the task runs, so delegate the task to the host that
+    reaches the cmc service. A wrong disk and a missing client are not tried again.
+  - A client is given up when it comes no further (C(orbit_stall_timeout)), however long all takes. Only the
+    boot has a time of its own.
   - All nodes are looked after by one task with one voice. A node that does not answer is a failed node
     with a named cause, never an unreachable host.
   - Authenticates by key; the login is C(ansible_user), by default C(root). C(ansible_ssh_common_args) and
@@ -52,6 +57,9 @@ reports:
   description:
     - What was seen of each node, by host name. Either C(cause) and C(evidence), or C(bytes_written),
       C(bytes_covered), C(boot_id), C(booted_at), C(started_at) and C(ended_at) (seconds since 1970).
+    - In both cases C(attempts), a list of what was tried; each has C(number), C(step), C(power) (C(reset) or
+      C(cycle)), C(began_at), C(ended_at), C(cause) (none for success) and C(evidence). The cause of the
+      report is that of the last attempt.
   returned: always
   type: dict
 failed_nodes:

@@ -15,6 +15,8 @@ author:
 description:
   - Waits, over raw SSH, until each node answers with a system that has booted since the last reset and
     that is no memory image, and reads the name this system gives itself.
+  - A node that does not answer, or whose power did not follow, is power-cycled and waited for again,
+    C(orbit_retries) times. One that answers with another system than the expected one is not.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:
@@ -43,7 +45,7 @@ RETURN = r"""
 reports:
   description:
     - What was seen of each node, by host name. Either C(cause) and C(evidence), or C(identity) and
-      C(up_at).
+      C(up_at); and C(attempts) as of M(orbit.imaging.frisbee_client) when one was not enough.
   returned: always
   type: dict
 failed_nodes:
