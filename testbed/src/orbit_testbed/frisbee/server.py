@@ -64,8 +64,6 @@ _LINGER_SECONDS: Final = 2.0
 _DRAIN: Final = 64
 _LINK_DOWN_SECONDS: Final = 0.1
 _GATHER_LIMIT: Final = 10
-_REALTIME_MOST: Final = 250_000.0
-"""Blocks per second up to which a server sleeps for more than half of the time."""
 
 
 class ServerError(Exception):
@@ -436,8 +434,7 @@ class Server:
 
     def run(self) -> None:
         """Serve until :meth:`stop` is called or the idle time-out of the configuration ends it."""
-        rate = self.config.rate
-        with priority.raised(realtime=rate is not None and rate <= _REALTIME_MOST):
+        with priority.raised():
             self._serve()
 
     def _serve(self) -> None:
