@@ -336,7 +336,7 @@ def _give_quorum(group: dict[str, t.Any], records: t.Mapping[str, t.Mapping[str,
     if len(first) > 1:
         said = ", ".join(f"{name} says {text}" for text, name in list(first.items())[:3])
         return [f"{where}: its nodes disagree on orbit_quorum: {said}. Give all nodes of an image the same."]
-    (group["quorum"],) = first
+    group["quorum"] = next(iter(first))
     group["needed"] = quorum.parse(group["quorum"]).needed(len(group["nodes"]))
     if group["needed"] > len(group["nodes"]):
         return [
