@@ -239,7 +239,8 @@ def _console(options: argparse.Namespace, state: State) -> int:
 
 def _plain(text: str) -> str:
     """Return a console's text without what firmware sends to terminals: colours, clearing, overwriting."""
-    text = re.sub(r"\x1b\[[0-9]+;[0-9]+H", "\n", text)  # the cursor goes elsewhere: another line
+    # To the start of a line, or of an empty screen: this is where lines end that end in no other way.
+    text = re.sub(r"\x1b(?:c|\[2J|\[[0-9]+;0*1H)", "\n", text)
     text = re.sub(r"\x1b(?:\[[0-9;?=]*[A-Za-z]|[A-Za-z])|\r", "", text)
     text = re.sub(r" *\x08[ \x08]*", "\n", text)
     return re.sub(r"\n(?: *\n){2,}", "\n\n", text)
