@@ -38,6 +38,13 @@ def program(name: str) -> str:
     return found
 
 
+def read_result(folder: pathlib.Path) -> dict:
+    """Read the result file in the folder of a run; it must be as its published schema says."""
+    document: dict = json.loads((folder / "result.json").read_text())
+    jsonschema.validate(document, SCHEMA, cls=jsonschema.Draft202012Validator)
+    return document
+
+
 @dataclasses.dataclass
 class Played:
     """An ansible-playbook that has ended."""
@@ -63,8 +70,7 @@ class Played:
     @property
     def result(self) -> dict:
         """The result file of the run, which is as its published schema says."""
-        document = json.loads((self.folder / "result.json").read_text())
-        jsonschema.validate(document, SCHEMA, cls=jsonschema.Draft202012Validator)
+        document = read_result(self.folder)
         assert document["passed"] == (self.status == 0), self.output
         return document
 
@@ -110,6 +116,10 @@ class Testbed:
     def fault(self, node: str, fault: str) -> None:
         """Order a fault for a node."""
         self.command("fault", *self._common, node, fault)
+
+    def service_fault(self, fault: str, *options: str) -> None:
+        """Order a fault for a service, for example ``"silent", "--service", "cmc"``."""
+        self.command("fault", *self._common, *options, fault)
 
     def boots(self) -> dict[str, int]:
         """How often each node's power came on or was cycled."""
