@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -85,8 +86,11 @@ def test_every_node_is_read_back(testbed, images, port):
     assert played.output.count(" s, read back") == len(NODES)
 
 
-def test_the_text_of_a_manifest_is_in_the_runs_folder_and_nowhere_else(testbed, inventory, images):
-    played = play("-i", inventory, IMAGE, "-vvv", *ONE, *WITHOUT_BOOT)
+def test_the_text_of_a_manifest_is_in_the_runs_folder_and_nowhere_else(inventory, images, tmp_path):
+    console = tmp_path / "console.ini"
+    console.write_text(f"console ansible_connection=local ansible_python_interpreter={sys.executable}\n")
+    other = ("-i", str(console), "-e", "orbit_console=console")
+    played = play("-i", inventory, *other, IMAGE, "-vvv", *ONE, *WITHOUT_BOOT)
     assert played.status == 0, played.output
     (kept,) = (played.folder / "manifests").iterdir()
     text = (images / "sender.ndz.manifest").read_bytes()
