@@ -25,7 +25,8 @@ MakeWorld = Callable[..., World]
 def world(make_world: MakeWorld, tmp_path: Path) -> World:
     world = make_world()
     (tmp_path / "disk").write_bytes(os.urandom(700 * 512))
-    assert zip_cli.main(["-r", str(tmp_path / "disk"), str(world.config.image_dir / "real.ndz")]) == 0
+    image = str(world.config.image_dir / "real.ndz")
+    assert zip_cli.main(["-r", "--identity", "baseline 5.4", str(tmp_path / "disk"), image]) == 0
     return world
 
 
@@ -44,7 +45,8 @@ def test_the_client_gets_it_from_every_dialect(world: World, dialect: str) -> No
     url = f"http://127.0.0.1:{world.stand.ports[dialect]}/orbit/images/real.ndz/manifest"
     found = fetch.from_url(url)
     image = world.config.image_dir / "real.ndz"
-    assert found == manifest.read(manifest.path_of(image)) == manifest.of_image(image)
+    assert found == manifest.read(manifest.path_of(image)) == manifest.of_image(image, "baseline 5.4")
+    assert found.identity == "baseline 5.4"
     assert found.size == image.stat().st_size
 
 
