@@ -30,7 +30,6 @@ class ActionModule(ActionBase):
         _unused, arguments = self.validate_argument_spec(
             argument_spec={
                 "record": {"type": "dict", "required": True},
-                "last_step": {"type": "str", "default": "proof"},
                 "left": {"type": "list", "elements": "str", "default": []},
             }
         )
@@ -39,9 +38,7 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             result.update(record=record, culprits={}, report_lines=report.forecast(record))
         else:
-            concluded = records.conclude(
-                record, arguments["last_step"], plain(arguments["left"]), time.time()
-            )
+            concluded = records.conclude(record, plain(arguments["left"]), time.time())
             playbooks = [str(name) for name in context.CLIARGS.get("args") or ()]
             paths = report.write(concluded, playbooks)
             lines = [*report.lines(concluded), f"Record of the run: {paths['result']}"]

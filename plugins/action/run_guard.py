@@ -9,6 +9,7 @@ import getpass
 import os
 import typing as t
 
+from ansible import context
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
@@ -128,6 +129,9 @@ def _batches(nodes: t.Iterable[Record], service: str, hostvars: HostVars) -> lis
 
 def _note(record: Record, step: str, result: t.Any, hostvars: HostVars) -> None:
     message: dict[str, t.Any] = {"say": "note", "step": step}
+    if result is None:
+        # From which the guard writes the result, should the run not come to that.
+        message.update(record=record, playbooks=[str(name) for name in context.CLIARGS.get("args") or ()])
     if result is not None:
         message["results"] = _RESULTS[step](result["results"])
     elif step == "serve":

@@ -33,10 +33,6 @@ options:
     description: The record of the run after its last step.
     type: dict
     required: true
-  last_step:
-    description: The step that must have been seen on a node before it counts as imaged.
-    type: str
-    default: proof
   left:
     description: What of the run could not be taken back, in words, as M(orbit.imaging.run_guard) tells it.
     type: list

@@ -19,7 +19,8 @@ description:
   - When C(ansible-playbook) ends without V(released), whether by Ctrl-C, a signal or a crash, the guard ends
     modules of the run that are still at work, removes the links, takes back the uses of streams and writes
     what it did to C(guard.log) in the run's folder. It repeats that for up to five minutes while a service is
-    down. The claims end with the guard.
+    down. Then it writes the result files of the run, in which a node whose last step was not seen is
+    V(interrupted). The claims end with the guard.
   - Frisbee clients that are writing are left to finish, as a half-written disk is worse than a node that is
     busy.
   - A use of a stream whose request was cut off between question and answer is taken back only if nobody else

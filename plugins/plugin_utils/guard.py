@@ -256,6 +256,7 @@ class Guard:
             os.path.join(config["dir"], _LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600
         )
         self.work: Work = undo.Work(config["links"], mine, config["claim_dir"], self.log)
+        self._told: Message = {}
         self._listener = socket.socket(socket.AF_UNIX)
         with _reachable(config["dir"]) as address:
             self._listener.bind(address)
@@ -317,6 +318,8 @@ class Guard:
 
     def _hear(self, message: Message) -> Message:
         if message["say"] == "note":
+            if "record" in message:
+                self._told = message
             self.work.note(message["step"], message)
             self.log(f"{message['step']}: {_words(message)}")
             return {}
@@ -345,9 +348,14 @@ class Guard:
         ended = end_modules(self._config["run"], self._config["command"], patience)
         if ended:
             self.log(f"ended what it left running: {', '.join(ended)}")
+        left: list[str] = []
         if self.work.is_done:
             self.log("nothing was left to undo")
-            return
+        else:
+            left = self._undo(step)
+        self._report(left)
+
+    def _undo(self, step: str) -> list[str]:
         if self.work.clients and step == "client":
             # A client that has all its data writes on; half a disk is worse than a node that is busy.
             self.log(
@@ -356,6 +364,22 @@ class Guard:
             )
         left = self.work.undo(PATIENCE, killed=True)
         self.log(f"done; left: {'; '.join(left)}" if left else "done: nothing of the run is left")
+        return left
+
+    def _report(self, left: list[str]) -> None:
+        """Write the result that the run can no longer write: what it had seen, all else was interrupted."""
+        if not self._told:
+            return
+        from ansible_collections.orbit.imaging.plugins.plugin_utils import record as records, report
+
+        try:
+            concluded = records.conclude(self._told["record"], left, time.time())
+            paths = report.write(concluded, self._told["playbooks"])
+        except Exception:
+            # The links are gone and the claims go now, whatever the disk of the control host says.
+            self.log(f"the result was not written:\n{traceback.format_exc()}")
+            return
+        self.log(f"result of the interrupted run: {paths['result']}")
 
 
 def _words(message: Message) -> str:

@@ -159,22 +159,28 @@ def _close(record: dict[str, t.Any], step: str, now: float) -> dict[str, t.Any]:
     return record
 
 
+def last_step(node: t.Mapping[str, t.Any]) -> str:
+    """Return the step that must have been seen on a node for it to be imaged."""
+    return "proof" if node["settings"]["orbit_boot"] else "client"
+
+
 def conclude(
-    record: t.Mapping[str, t.Any], last_step: str, left: t.Sequence[str] = (), now: float | None = None
+    record: t.Mapping[str, t.Any], left: t.Sequence[str] = (), now: float | None = None
 ) -> dict[str, t.Any]:
     """Give every node its final outcome, every group and the run its verdict.
 
-    A node is imaged only when ``last_step`` was observed on it; one without a cause that never got
+    A node is imaged only when its last step was observed on it; one without a cause that never got
     there was interrupted. A group passes with its quorum. The run passes when all its groups do and
     nothing of it is ``left`` behind (in words). ``now`` is when it ended, by default with its last step.
     """
     changed = copy.deepcopy(dict(record))
     for node in changed["nodes"].values():
         if node["outcome"] is None:
-            if last_step in node["steps"]:
+            step = last_step(node)
+            if step in node["steps"]:
                 node["outcome"] = outcomes.IMAGED
             else:
-                fail(node, "interrupted", f"the run ended before the step {last_step} was seen on this node")
+                fail(node, "interrupted", f"the run ended before the step {step} was seen on this node")
     for group in changed["groups"]:
         group["total"] = len(group["nodes"])
         group["imaged"] = sum(changed["nodes"][n]["outcome"] == outcomes.IMAGED for n in group["nodes"])

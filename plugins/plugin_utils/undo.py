@@ -33,8 +33,9 @@ _CALL = 20.0
 # Pauses between attempts while a service is down, in seconds.
 _PAUSE = 0.5
 _LONGEST_PAUSE = 5.0
-# A request whose sender was killed may still take effect for so many seconds.
-SETTLE = 2.0
+# A request whose sender was killed may still take effect for so many seconds: a busy host is slow to start a
+# stream.
+SETTLE = 5.0
 _LOOK = 0.25
 _PARALLEL = 8
 # What the client says when nothing of an order can have reached the service.

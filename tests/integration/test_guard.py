@@ -9,8 +9,9 @@ import signal
 import time
 
 import pytest
+import yaml
 
-from .kit import Watched, play
+from .kit import Watched, play, read_result
 from .test_image import IMAGE, TWO_GROUPS
 
 CLEAN = "playbooks/clean.yml"
@@ -69,8 +70,11 @@ def all_gone_soon(testbed):
 
 
 def last_log(testbed):
-    newest = max((testbed.folder / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
-    return (newest / "guard.log").read_text()
+    return (newest_run(testbed) / "guard.log").read_text()
+
+
+def newest_run(testbed):
+    return max((testbed.folder / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
 
 
 def run_of(testbed, *arguments):
@@ -98,6 +102,13 @@ def test_a_run_that_dies_leaves_nothing_behind(testbed, number, task, words):
     assert words in log, log + "".join(run.lines)
     assert "ansible-playbook has ended without a word" in log
     assert "NOT" not in log
+    # The guard is gone, so the files that it wrote in the place of the run are there.
+    result = read_result(newest_run(testbed))
+    assert {node["outcome"] for node in result["nodes"].values()} == {"interrupted"}
+    assert not result["passed"]
+    assert result["left_behind"] == []
+    again = yaml.safe_load((newest_run(testbed) / "rerun.yml").read_text())
+    assert set(again["all"]["children"]["senders"]["hosts"]) == set(SENDERS)
 
 
 @pytest.fixture

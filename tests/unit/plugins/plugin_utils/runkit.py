@@ -53,4 +53,4 @@ def ended_run(folder, *, left=(), causes=None, quorum=None, image_b="b.ndz", evi
     record = records.judge_crew(record, "client", reports, BEGAN + 7)
     proofs = {node["name"]: {"up_at": BEGAN + 9, "identity": node["image"]} for node in records.going(record)}
     record = records.judge_crew(record, "proof", proofs, BEGAN + 10)
-    return records.conclude(record, "proof", left, BEGAN + 11)
+    return records.conclude(record, left, BEGAN + 11)

@@ -14,7 +14,7 @@ def run(*names):
         "outcome": None,
         "evidence": "",
         "steps": {},
-        "settings": {},
+        "settings": {"orbit_boot": False},
         "control_ip": "10.0.0.1",
     }
     return {
@@ -93,11 +93,21 @@ def test_only_what_was_seen_is_imaged():
     record = records.judge_crew(
         run("a", "b", "c"), "client", {"a": {"bytes_written": 1}, "b": {"cause": "stalled"}}, 20.0
     )
-    concluded = records.conclude(record, "client")
+    concluded = records.conclude(record)
     assert [concluded["nodes"][n]["outcome"] for n in "abc"] == ["imaged", "stalled", "interrupted"]
     assert concluded["groups"][0]["imaged"] == 1
     assert not concluded["groups"][0]["passed"]
     assert not concluded["passed"]
+
+
+def test_a_node_that_is_to_boot_is_imaged_when_it_was_seen_to():
+    record = run("a", "b")
+    for node in record["nodes"].values():
+        node["settings"] = {"orbit_boot": True}
+    record = records.judge_crew(record, "client", {n: {"bytes_written": 1} for n in "ab"}, 20.0)
+    concluded = records.conclude(records.judge_crew(record, "proof", {"a": {"up_at": 21.0}}, 22.0))
+    assert [concluded["nodes"][n]["outcome"] for n in "ab"] == ["imaged", "interrupted"]
+    assert "proof" in concluded["nodes"]["b"]["evidence"]
 
 
 def test_an_unnamed_cause_is_a_mistake_of_ours():
@@ -110,7 +120,7 @@ def test_the_report_names_groups_and_failures():
         "a": {"bytes_written": 2_000_000, "started_at": 1.0, "ended_at": 3.5},
         "b": {"cause": "stalled", "evidence": "no data\nx"},
     }
-    concluded = records.conclude(records.judge_crew(run("a", "b"), "client", reports, 20.0), "client")
+    concluded = records.conclude(records.judge_crew(run("a", "b"), "client", reports, 20.0))
     text = "\n".join(report.lines(concluded))
     assert "all of them  x.ndz  1 of 2  2.0 MB     2.5 s    FAILED" in text
     assert "b: stalled: no data" in text

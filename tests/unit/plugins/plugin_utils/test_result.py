@@ -58,7 +58,7 @@ def test_the_result_of_a_run_that_failed_early_is_what_the_schema_says(tmp_path)
     hosts = [plan.Host("n", ["all"], {"orbit_domain": "d", "orbit_control_ip": "10.0.0.1"})]
     made = plan.make(hosts, image="x.ndz", limited=True)
     record = {"id": "r", "dir": str(tmp_path), "started_at": BEGAN, "at": BEGAN, **made}
-    document = checked(result.make(records.conclude(record, "proof")))
+    document = checked(result.make(records.conclude(record)))
     assert document["nodes"]["n"]["outcome"] == "interrupted"
     assert not document["passed"]
 
