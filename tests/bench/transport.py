@@ -129,7 +129,7 @@ class Bench:
         if not os.read(end, 100):
             raise lab.LabError(f"frisbeed: {daemon.output()}")
         os.close(end)
-        program = (lab.PYTHON, "-m", "orbit_testbed.nodes.lossy") if loss else lab.FRISBEE
+        program = lab.LOSSY if loss else lab.FRISBEE
         start = time.monotonic()
         programs = [
             Program(

@@ -29,16 +29,19 @@ ROOT_START = 2048
 GROUP = "239.77.1.1"
 PORT = 7000
 SERVER = "10.77.0.1"
-DEADLINE = 90.0
+DEADLINE = 240.0
 
 ETHERNET_BYTES = 24
 """Preamble, checksum and gap: on the cable, not in the kernel's counters."""
 
 PYTHON = sys.executable
-FRISBEED = (PYTHON, "-m", "orbit_testbed.frisbee.server_cli")
-FRISBEE = (PYTHON, "-m", "orbit_testbed.frisbee.client_cli")
-ZIP = (PYTHON, "-m", "orbit_testbed.ndz.zip_cli")
-UNZIP = (PYTHON, "-m", "orbit_testbed.ndz.unzip_cli")
+# Without looking for packages, as in a memory image: prepare() says where they are.
+MODULE = (PYTHON, "-S", "-m")
+FRISBEED = (*MODULE, "orbit_testbed.frisbee.server_cli")
+FRISBEE = (*MODULE, "orbit_testbed.frisbee.client_cli")
+LOSSY = (*MODULE, "orbit_testbed.nodes.lossy")
+ZIP = (*MODULE, "orbit_testbed.ndz.zip_cli")
+UNZIP = (*MODULE, "orbit_testbed.ndz.unzip_cli")
 
 
 class LabError(Exception):
@@ -73,6 +76,7 @@ def prepare(folder: Path) -> None:
     os.environ["TMPDIR"] = str(folder)
     # Ours write into an existing file only when told that it stands for a disk.
     os.environ["ORBIT_TESTBED_DISK"] = "1"
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     # Compiled once, as an installed program is, whatever the surroundings say.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "pycache")
@@ -233,7 +237,7 @@ class Program:
             before = child.stdout
             self._children.append(child)
         self.ended_at = 0.0
-        self.name = " | ".join(Path(c[2] if c[0] == PYTHON else c[0]).name for c in commands)
+        self.name = " | ".join(Path(c[len(MODULE)] if c[0] == PYTHON else c[0]).name for c in commands)
 
     def stop(self) -> None:
         """Ask it to end."""

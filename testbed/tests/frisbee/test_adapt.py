@@ -65,6 +65,18 @@ def test_loss_on_the_cable_does_not_slow_the_stream() -> None:
     assert adapter.rate >= START
 
 
+def test_four_clients_that_each_lose_a_twentieth_do_not_slow_the_stream() -> None:
+    adapter = Adapter(0.0)
+    together = 1 - 0.95**4
+    for step in range(1, 100):
+        adapter.sent(4000)
+        for client in range(4):
+            adapter.again(f"10.0.0.{client}", round(1000 * together), 4)
+            adapter.lost(round(1000 * together))
+        adapter.look(step * WINDOW)
+    assert adapter.rate >= START
+
+
 def test_after_a_fall_the_losses_of_before_do_not_count_again() -> None:
     adapter = Adapter(0.0)
     adapter.sent(1000)

@@ -7,7 +7,8 @@ The wire has no acknowledgements. What tells the server that it is too fast is w
 * **Rate.** While little is asked for again the rate grows, but only while it is made use of: fast before the
   first loss, slowly where the last one was. When at least a tenth of what was lately sent is asked for
   again, it falls towards what was really sent. Less than that is the cable's loss, which a lower rate would
-  not mend.
+  not mend. Of several clients with bad cables each loses other blocks, so when three or more ask it takes a
+  quarter.
 * **Laggards.** With three clients or more, one that alone asks again for several times what the others do
   is slower than they are. The rate is not for it to decide, and its repairs get a small share of the stream
   (:data:`LAGGARD_SHARE`) as long as there is other work. The same for one that joined late and wants the
@@ -37,6 +38,8 @@ _NEAR: Final = 0.8
 _FALL: Final = 0.7
 _FALL_MOST: Final = 0.5
 _TOO_MUCH: Final = 0.1
+_TOO_MUCH_OF_SEVERAL: Final = 0.25
+_SEVERAL: Final = 3
 _MADE_USE_OF: Final = 0.5
 _LATELY_SECONDS: Final = 0.3
 _SETTLE_SECONDS: Final = 0.1
@@ -89,7 +92,7 @@ class Adapter:
         if now < self._settled_at:
             # What is asked for again now was lost before the rate fell.
             self._lost = 0.0
-        elif self._lost and self._lost >= _TOO_MUCH * self._sent:
+        elif self._lost and self._lost >= self._too_much() * self._sent:
             self._ceiling = self.rate
             self.rate = max(LEAST, self.rate * _FALL_MOST, min(self.rate, used) * _FALL)
             self._settled_at = now + _SETTLE_SECONDS
@@ -100,6 +103,9 @@ class Adapter:
         kept = max(0.0, 1.0 - span / _FORGET_SECONDS)
         self._again = {client: kept * blocks for client, blocks in self._again.items() if kept * blocks >= 1}
         return self.rate
+
+    def _too_much(self) -> float:
+        return _TOO_MUCH if len(self._again) < _SEVERAL else _TOO_MUCH_OF_SEVERAL
 
     def _growth(self) -> float:
         if self._ceiling is None:
