@@ -15,12 +15,19 @@ def plain(value: t.Any) -> t.Any:
     written to a file must not depend on them.
     """
     if isinstance(value, t.Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {_text(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
         return [plain(item) for item in value]
     if isinstance(value, bool) or value is None:
         return value
-    for kind in (int, float, str):
+    if isinstance(value, str):
+        return _text(value)
+    for kind in (int, float):
         if isinstance(value, kind):
             return kind(value)
     return value
+
+
+def _text(value: t.Any) -> str:
+    # str() of a text that ansible-core before 2.19 has marked as unsafe is marked, too.
+    return str.__str__(value) if isinstance(value, str) else str(value)
