@@ -55,12 +55,21 @@ class Resets:
         while self._wishes:
             await asyncio.sleep(_GATHER)
             wishes, self._wishes = self._wishes, []
-            by_action: dict[str, dict[str, _Wish]] = {}
-            for wish in wishes:
-                by_action.setdefault(wish.action, {})[wish.node["name"]] = wish
-            for action, by_name in by_action.items():
-                for batch in plan.batches([wish.node for wish in by_name.values()], "cmc"):
-                    await self._grant(action, batch, by_name)
+            try:
+                await self._grant_all(wishes)
+            except Exception as error:
+                # A mistake of ours must not leave nodes waiting for ever.
+                for wish in wishes:
+                    if not wish.granted.done():
+                        wish.granted.set_exception(error)
+
+    async def _grant_all(self, wishes: t.Sequence[_Wish]) -> None:
+        by_action: dict[str, dict[str, _Wish]] = {}
+        for wish in wishes:
+            by_action.setdefault(wish.action, {})[wish.node["name"]] = wish
+        for action, by_name in by_action.items():
+            for batch in plan.batches([wish.node for wish in by_name.values()], "cmc"):
+                await self._grant(action, batch, by_name)
 
     async def _grant(self, action: str, batch: t.Mapping[str, t.Any], by_name: t.Mapping[str, _Wish]) -> None:
         wishes = [by_name[node["name"]] for node in batch["nodes"]]

@@ -20,6 +20,8 @@ import textwrap
 import typing as t
 import uuid
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils import settings as defaults
+
 SSH = """\
 #!/bin/sh
 # Stands in for ssh: the last argument is the remote command.
@@ -63,12 +65,14 @@ def make_node(
     return {
         "name": name,
         "image": "x.ndz",
+        "token": "",
         "domain": "sb1.test",
         "x": 1,
         "y": int(name.rpartition("-")[2]),
         "hrn": f"{name}.sb1.test",
         "control_ip": "127.0.0.1",
         "settings": {
+            **defaults.settle({}),
             "orbit_memory_id": "pxe",
             "orbit_memory_markers": [marker],
             "orbit_identity_files": [os.path.join(state, "identity")],
@@ -79,17 +83,10 @@ def make_node(
             "orbit_boot_timeout": 20,
             "orbit_gather": 5,
             "orbit_stall_timeout": 20,
-            "orbit_disk_serial": None,
-            "orbit_disk_min_size": None,
-            "orbit_verify": "auto",
-            "orbit_resume": False,
             "orbit_retries": 0,
-            "orbit_power_verify": True,
-            "orbit_power_window": 50,
             "orbit_power_interval": 0.0,
             "orbit_cmc_url": "http://cmc.test:5012",
             "orbit_dialect": "E2",
-            "orbit_service_timeout": 30,
             **settings,
         },
         "ssh": {
