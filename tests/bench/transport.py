@@ -29,6 +29,7 @@ BLOCK_ON_WIRE = 1114
 PAYLOAD_SHARE = 1024 / BLOCK_ON_WIRE
 SHAPED = 200_000_000
 GATHER = "0.05"
+GROUPS_GATHER = 1.0
 TOOL = Path(__file__).resolve().parent / "transport_parts.py"
 
 
@@ -94,9 +95,17 @@ class Bench:
 
     # -- transfers ----------------------------------------------------------------------------------------
 
-    def frisbee(self, clients: Sequence[int], *server_options: str, loss: float = 0.0) -> Run:
-        """One server, some clients; ``loss`` is in per cent."""
-        daemon, programs, start, stats = self.frisbee_start(clients, *server_options, loss=loss)
+    def frisbee(
+        self,
+        clients: Sequence[int],
+        *server_options: str,
+        loss: float = 0.0,
+        losers: Sequence[int] | None = None,
+    ) -> Run:
+        """One server, some clients; the ``losers`` among them (default: all) lose ``loss`` per cent."""
+        daemon, programs, start, stats = self.frisbee_start(
+            clients, *server_options, loss=loss, losers=losers
+        )
         used, ends = lab.wait_all(programs, start)
         daemon.stop()
         server_used = daemon.wait()
@@ -114,9 +123,14 @@ class Bench:
         image: Path | None = None,
         gather: str = GATHER,
         loss: float = 0.0,
+        losers: Sequence[int] | None = None,
         stream: int = 1,
+        hold: bool = False,
     ) -> tuple[Program, list[Program], float, Path]:
-        """Start one; returns server, clients, when the clients were started, and where the statistics are."""
+        """Start one; returns server, clients, when the clients were started, and where the statistics are.
+
+        With ``hold`` the server hears nobody until it is told to go on.
+        """
         group, stats = f"239.77.1.{stream}", self.folder / f"stats{stream}.json"
         end, ready = os.pipe()
         daemon = Program(
@@ -129,13 +143,15 @@ class Bench:
         if not os.read(end, 100):
             raise lab.LabError(f"frisbeed: {daemon.output()}")
         os.close(end)
-        program = lab.LOSSY if loss else lab.FRISBEE
+        if hold:
+            daemon.hold()
+        losing = () if not loss else clients if losers is None else losers
         start = time.monotonic()
         programs = [
             Program(
                 f"c{i}",
-                [*program, "-i", f"10.77.1.{i}", "-m", group, "-p", str(lab.PORT), "-q",
-                 str(self.folder / f"target{i}")],
+                [*(lab.LOSSY if i in losing else lab.FRISBEE), "-i", f"10.77.1.{i}", "-m", group,
+                 "-p", str(lab.PORT), "-q", str(self.folder / f"target{i}")],
                 environment={"ORBIT_TESTBED_LOSS": str(loss)},
             )
             for i in clients
@@ -406,17 +422,13 @@ class Bench:
 
     def loss(self) -> None:
         """Lost datagrams, and one client ten times slower than the others, at 200 Mbit/s."""
-        print("\nLoss (4 clients, -W 200 Mbit/s, each client loses by itself)")
-        walls: dict[float, float] = {}
-        for percent in (0.0, 0.1, 1.0, 5.0):
-            runs = []
-            for _ in range(self.options.runs):
-                disks = self.targets(4)
-                runs.append(self.frisbee(range(1, 5), "-W", str(SHAPED), loss=percent))
-                self.check(f"loss {percent}", disks)
-            walls[percent] = self.show(f"{percent:g} % lost", runs)
-        for percent in (0.1, 1.0, 5.0):
-            self.verdict(f"{percent:g} % lost, of the time without", walls[percent] / walls[0.0], 1.1)
+        settings: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...] = (
+            ("one of 4 loses, -W 200 Mbit/s", ("-W", str(SHAPED)), (4,)),
+            ("each of 4 loses by itself, -W 200 Mbit/s", ("-W", str(SHAPED)), (1, 2, 3, 4)),
+            ("each of 4 loses by itself, no -W", (), (1, 2, 3, 4)),
+        )
+        for name, options, losers in settings:
+            self._lossy(name, options, losers)
         print("\nOne client at a tenth of the speed (its link 20 Mbit/s, the others' free)")
         for name, options in (("-W 200 Mbit/s", ("-W", str(SHAPED))), ("no -W", ())):
             alone, mixed, slow = [], [], []
@@ -436,6 +448,23 @@ class Bench:
             after = self.show(f"3 fast beside a slow one, {name}", mixed)
             print(f"  the slow one took {statistics.median(slow):.2f} s")
             self.verdict(f"fast clients beside a slow one, {name}", after / before, 1.1)
+
+    def _lossy(self, name: str, options: Sequence[str], losers: Sequence[int]) -> None:
+        """4 clients of which some lose datagrams: what that costs those that do not, or all if all do."""
+        print(f"\nLoss: {name}")
+        percents = (0.0, 0.1, 1.0, 5.0)
+        fast = [i for i in range(4) if i + 1 not in losers] or list(range(4))
+
+        def one(percent: float) -> Run:
+            disks = self.targets(4)
+            result = self.frisbee(range(1, 5), *options, loss=percent, losers=losers)
+            self.check(f"{name} {percent}", disks)
+            return result._replace(ends=[result.ends[i] for i in fast])
+
+        runs = self.many(self.options.runs, *(lambda p=percent: one(p) for percent in percents))
+        walls = [self.show(f"{percent:g} % lost", some) for percent, some in zip(percents, runs, strict=True)]
+        for percent, wall in zip(percents[1:], walls[1:], strict=True):
+            self.verdict(f"{name}: {percent:g} %, of the time without", wall / walls[0], 1.1)
 
     def groups(self) -> None:
         """The shape of the 2003 paper's table 6: 16 clients in 1, 2, 4 or 8 groups."""
@@ -476,11 +505,19 @@ class Bench:
         self.targets(16)
         groups = [range(1 + i * size, 1 + (i + 1) * size) for i in range(number)]
         running = [
-            self.frisbee_start(clients, "-W", "95000000", image=image, stream=i + 1, gather="1")
+            self.frisbee_start(
+                clients, "-W", "95000000", image=image, stream=i + 1, gather=str(GROUPS_GATHER), hold=True
+            )
             for i, clients in enumerate(groups)
         ]
         everybody = [program for _, programs, *_ in running for program in programs]
-        _, ends = lab.wait_all(everybody, running[0][2])
+        # The clients are started one after the other: no server may begin before the last of them is there.
+        lab.wait_for_sockets(everybody, lab.PORT)
+        time.sleep(GROUPS_GATHER)
+        start = time.monotonic()
+        for daemon, *_ in running:
+            daemon.go_on()
+        _, ends = lab.wait_all(everybody, start)
         for daemon, *_ in running:
             daemon.stop()
             daemon.wait()

@@ -244,6 +244,21 @@ class Program:
         for child in self._children:
             child.send_signal(signal.SIGTERM)
 
+    def hold(self) -> None:
+        """Stop it where it is."""
+        for child in self._children:
+            child.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        for child in self._children:
+            child.send_signal(signal.SIGCONT)
+
+    def has_socket(self, port: int) -> bool:
+        """Whether somebody in its network namespace has a UDP socket of a port."""
+        text = Path(f"/proc/{self._children[0].pid}/net/udp").read_text(encoding="ascii")
+        return f":{port:04X} " in text
+
     def wait(self, *, stopped: bool = False) -> Used:
         """Wait for its end; ``stopped``: it was told to, its status does not matter."""
         cpu, memory = 0.0, 0
@@ -280,6 +295,15 @@ def wait_all(programs: Sequence[Program], start: float) -> tuple[list[Used], lis
     with ThreadPoolExecutor(len(programs)) as pool:
         used = list(pool.map(Program.wait, programs))
     return used, [program.ended_at - start for program in programs]
+
+
+def wait_for_sockets(programs: Sequence[Program], port: int) -> None:
+    """Wait until all programs listen."""
+    until = time.monotonic() + DEADLINE
+    while not all(program.has_socket(port) for program in programs):
+        if time.monotonic() > until:
+            raise LabError("a client opened no socket")
+        time.sleep(0.01)
 
 
 def fresh(folder: Path, count: int) -> list[Path]:
