@@ -65,7 +65,7 @@ def make_node(
     return {
         "name": name,
         "image": "x.ndz",
-        "token": "",
+        "token": 0,
         "domain": "sb1.test",
         "x": 1,
         "y": int(name.rpartition("-")[2]),
