@@ -8,10 +8,13 @@ import fcntl
 import os
 import stat
 import struct
-from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 from orbit_testbed.ndz.format import SECTOR, NdzError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
 
 _BLKSSZGET = 0x1268
 

@@ -11,7 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import BinaryIO
+from io import BufferedReader
 
 from orbit_testbed.ndz import command, relocate
 from orbit_testbed.ndz.disk import read_table
@@ -21,6 +21,7 @@ from orbit_testbed.ndz.format import (
     MAX_SECTORS,
     RELOC_SHORT_SECTOR,
     SECTOR,
+    Buffer,
     ChunkIndex,
     NdzError,
     Tiling,
@@ -33,7 +34,7 @@ from orbit_testbed.ndz.unpack import FILE_VARIABLE, Target, contents
 PROGRAM = "imageunzip"
 _TORN = "the image is not complete, or something follows it: fetch it again"
 
-Chunk = tuple[bytes, ChunkIndex]
+Chunk = tuple[memoryview, ChunkIndex]
 
 
 def _parser() -> command.Parser:
@@ -75,27 +76,34 @@ class _Image:
 
     Of an image in a file every index is checked, of one that comes through a pipe the first. ``end`` is
     the size in bytes of what the image was made from and ``data_end`` the first sector behind its data;
-    both are None as long as only the last chunk can tell.
+    both are None as long as only the last chunk can tell. A chunk is memory to be given back by
+    :meth:`release`: fresh memory for each would cost more than reading into it.
     """
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: BufferedReader, name: str) -> None:
         self._file, self.name = file, name
         self.end: int | None = None
         self.data_end: int | None = None
         self._count: int | None = None
         self._held: list[Chunk] = []
+        self._spare: list[memoryview] = []
         if file.seekable():
             self._scan()
         else:
             first = self._read(0)
             self._held.append((first, self._parse(first, 0)))
 
-    def _parse(self, chunk: bytes, number: int) -> ChunkIndex:
+    def release(self, chunk: memoryview) -> None:
+        """Take a chunk's memory back."""
+        self._spare.append(chunk)
+
+    def _parse(self, chunk: Buffer, number: int) -> ChunkIndex:
         return parse_index(chunk, number, name=self.name, chunks=self._count)
 
-    def _read(self, number: int) -> bytes:
+    def _read(self, number: int) -> memoryview:
         """Read the next chunk; nothing at the end."""
-        chunk = self._file.read(CHUNK_SIZE)
+        memory = self._spare.pop() if self._spare else memoryview(bytearray(CHUNK_SIZE))
+        chunk = memory[: self._file.readinto(memory)]
         if number == 0 and version_of(chunk) is None:
             problem = "is no image" if chunk else "is empty"
             raise NdzError(problem, name=self.name, remedy="give an image made by imagezip")
@@ -106,7 +114,7 @@ class _Image:
     def _scan(self) -> None:
         size = self._file.seek(0, os.SEEK_END)
         self._file.seek(0)
-        self._read(0)
+        self.release(self._read(0))
         if size % CHUNK_SIZE:
             rest, number = size % CHUNK_SIZE, size // CHUNK_SIZE
             raise NdzError(f"only {rest} bytes are there", name=self.name, chunk=number, remedy=_TORN)
@@ -156,7 +164,7 @@ class _Stream:
         self._at = 0
         self.bytes_covered = self.bytes_written = 0
 
-    def write_chunk(self, chunk: bytes, index: ChunkIndex) -> None:
+    def write_chunk(self, chunk: Buffer, index: ChunkIndex) -> None:
         """Write a chunk behind the one before."""
         relocate.check(index.relocations, 0)
         for sector, piece in contents(chunk, index):
@@ -173,26 +181,28 @@ class _Stream:
             self._at += min(gap, len(self._fill))
 
 
-def _in_order(image: _Image, write: Callable[[bytes, ChunkIndex], None]) -> Iterator[ChunkIndex]:
+def _in_order(image: _Image, write: Callable[[Buffer, ChunkIndex], None]) -> Iterator[ChunkIndex]:
     for chunk, index in image.chunks():
         write(chunk, index)
+        image.release(chunk)
         yield index
 
 
 def _in_threads(
-    image: _Image, write: Callable[[bytes, ChunkIndex], None], limit: int
+    image: _Image, write: Callable[[Buffer, ChunkIndex], None], limit: int
 ) -> Iterator[ChunkIndex]:
     """Write chunks by a few threads, at most ``limit`` chunks in memory; yield each when it is written."""
-    pending: deque[tuple[Future[None], ChunkIndex]] = deque()
+    pending: deque[tuple[Future[None], memoryview, ChunkIndex]] = deque()
     pool = ThreadPoolExecutor(min(4, (os.cpu_count() or 1) + 1), thread_name_prefix="write")
     try:
         for chunk, index in image.chunks():
-            pending.append((pool.submit(write, chunk, index), index))
+            pending.append((pool.submit(write, chunk, index), chunk, index))
             if len(pending) >= limit:
-                future, written = pending.popleft()
+                future, done, written = pending.popleft()
                 future.result()
+                image.release(done)
                 yield written
-        for future, written in pending:
+        for future, _, written in pending:
             future.result()
             yield written
     finally:

@@ -12,7 +12,6 @@ the threads.
 from __future__ import annotations
 
 import os
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -150,7 +149,7 @@ class _Packer:
     def _put(self, start: int, data: bytes, packed: bytes) -> None:
         self._packed.append(packed)
         self._room -= len(packed)
-        self._adler = zlib.adler32(data, self._adler)
+        self._adler = codec.adler32(data, self._adler)
         if self._record is not None:
             self._record.data(data)
         self._size += len(data)
