@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils import record as records
 from ansible_collections.orbit.imaging.plugins.plugin_utils.crew import Crew
 from ansible_collections.orbit.imaging.plugins.plugin_utils.crew_action import CrewAction
 from ansible_collections.orbit.imaging.plugins.plugin_utils.follow import Report
@@ -18,6 +19,10 @@ class ActionModule(CrewAction):
     def work(self, crew: Crew) -> t.Coroutine[t.Any, t.Any, dict[str, Report]]:
         """Wait for the system on every node's disk."""
         return crew.prove()
+
+    def nodes(self, record: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+        """Only those that are to run their new disk."""
+        return records.booting(record)
 
     def predict(self, node: t.Mapping[str, t.Any]) -> str:
         """Say what would be expected of the node."""

@@ -12,11 +12,17 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils import manifests, pl
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
 
 
-def batches(record: t.Any, service: str, everybody: bool = False) -> list[dict[str, t.Any]]:
-    """Return what to ask ``service`` for the nodes that are still in the race, or for ``everybody``."""
+def batches(
+    record: t.Any, service: str, everybody: bool = False, booting: bool = False
+) -> list[dict[str, t.Any]]:
+    """Return what to ask ``service`` for the nodes that are still in the race.
+
+    Or for ``everybody``, or only for those of them that are ``booting`` in the end.
+    """
     run = plain(record)
-    nodes = list(run["nodes"].values()) if everybody else records.going(run)
-    return plan.batches(nodes, service)
+    if everybody:
+        return plan.batches(run["nodes"].values(), service)
+    return plan.batches(records.booting(run) if booting else records.going(run), service)
 
 
 def judge(record: t.Any, step: str, result: t.Any) -> dict[str, t.Any]:

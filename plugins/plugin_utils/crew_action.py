@@ -22,7 +22,7 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.voice import Voice
 
 
 class CrewAction(ActionBase):
-    """Runs one piece of work on all nodes that are still in the race, and returns their reports."""
+    """Runs one piece of work on nodes that are still in the race, and returns their reports."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
@@ -31,6 +31,10 @@ class CrewAction(ActionBase):
     def work(self, crew: Crew) -> t.Coroutine[t.Any, t.Any, dict[str, Report]]:
         """Return what is to be done with ``crew``."""
         raise NotImplementedError
+
+    def nodes(self, record: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+        """Return the nodes of ``record`` that the work is for."""
+        return records.going(record)
 
     def predict(self, node: t.Mapping[str, t.Any]) -> str:
         """Say in one sentence what would be done with ``node``."""
@@ -43,7 +47,7 @@ class CrewAction(ActionBase):
             argument_spec={"record": {"type": "dict", "required": True}}
         )
         record = plain(arguments["record"])
-        nodes = records.going(record)
+        nodes = self.nodes(record)
         if self._task.check_mode:
             result.update(changed=bool(nodes), reports={}, predicted=[self.predict(node) for node in nodes])
             return result

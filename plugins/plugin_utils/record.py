@@ -31,6 +31,11 @@ def going(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
     return [node for node in record["nodes"].values() if node["outcome"] in (None, outcomes.IMAGED)]
 
 
+def booting(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+    """Return the nodes that have not failed so far and are to run their new disk in the end."""
+    return [node for node in going(record) if last_step(node) == "proof"]
+
+
 def fail(node: dict[str, t.Any], cause: str, evidence: str) -> None:
     """End ``node`` with a named cause; the first cause stays, what follows from it is no news."""
     if cause not in outcomes.OUTCOMES:

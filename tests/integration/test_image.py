@@ -121,6 +121,17 @@ def test_the_disk_is_not_booted_when_told_so(testbed, two_groups):
     assert testbed.boots()["node1-1"] == before["node1-1"] + 1
 
 
+def test_one_group_is_booted_and_the_other_is_not(testbed):
+    groups = TWO_GROUPS.replace("image: sender.ndz", "image: sender.ndz\n    vars:\n      orbit_boot: false")
+    before = testbed.boots()
+    played = play("-i", testbed.inventory(groups), IMAGE, "--limit", "node1-1,node1-2")
+    assert played.status == 0, played.output
+    assert played.identities == {"node1-1": None, "node1-2": "receiver.ndz"}
+    assert set(played.outcomes.values()) == {"imaged"}
+    after = testbed.boots()
+    assert [after[name] - before[name] for name in ("node1-1", "node1-2")] == [1, 2]
+
+
 def test_forty_nodes_with_five_forks_share_one_pass_of_the_stream(tmp_path):
     with Testbed(tmp_path, "8x5") as testbed:
         inventory = testbed.inventory(
