@@ -136,9 +136,11 @@ class Following:
             while (line := await session.line()) is not None and said(line)[0] != "end":
                 pass
 
-        await session.send("stop")
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(hear_the_end(), _STOP)
+        for word in ("stop", "kill"):
+            await session.send(word)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(hear_the_end(), _STOP)
+                return
 
     def _tail(self) -> str:
         return "\n".join(self._log[-_LAST_LINES:])

@@ -90,7 +90,7 @@ describe_use() {
 
 # Input: files to report, "."; run, client, interface, address, port, disk, whether to ask the client what
 # it can (yes or no). Then words: "manifest N", to which it says "send" and takes N bytes; "go", with "verify"
-# and "resume" behind it where the client shall do that; "stop"; "bye".
+# and "resume" behind it where the client shall do that; "stop", "kill"; "bye".
 CLIENT = (
     _FACTS
     + _DISK
@@ -207,7 +207,9 @@ while IFS= read -r word; do
   case "$word" in
     manifest\ *) take "${word#manifest }";;
     go|go\ *) if [ -d "$dir" ]; then follow; else start "${word#go}"; fi;;
-    stop) pid=; read -r pid <"$dir/pid" && kill "$pid";;
+    # A client that was suspended does not hear of its end before it goes on.
+    stop) pid=; read -r pid <"$dir/pid" && kill "$pid" && kill -CONT "$pid";;
+    kill) pid=; read -r pid <"$dir/pid" && kill -KILL "$pid";;
     bye) break;;
   esac
 done

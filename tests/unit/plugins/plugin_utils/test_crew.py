@@ -69,8 +69,16 @@ def test_a_killed_client_is_client_failed(tmp_path, run):
     assert "137" in report["evidence"]
 
 
-def test_a_silent_client_is_stalled_and_stopped(tmp_path, run):
-    client = '#!/bin/sh\necho $$ >"$(dirname "$0")/pid"\nexec sleep 600\n'
+SILENT = {
+    "sleeps": "exec sleep 600",
+    "is suspended": "kill -STOP $$",
+    "ignores its end": "trap '' TERM\nwhile :; do sleep 0.1; done",
+}
+
+
+@pytest.mark.parametrize("rest", SILENT.values(), ids=SILENT)
+def test_a_silent_client_is_stalled_and_stopped(tmp_path, run, rest):
+    client = f'#!/bin/sh\necho $$ >"$(dirname "$0")/pid"\n{rest}\n'
     report = run(crewkit.make_node(tmp_path, client=client, orbit_stall_timeout=1))["node1-1"]
     assert report["cause"] == "stalled"
     pid = int((tmp_path / "node1-1" / "pid").read_text())
