@@ -62,7 +62,7 @@ class Ruler:
         return line
 
 
-def bar(pieces: list[tuple[str, int, int]]) -> str:
+def painted(pieces: list[tuple[str, int, int]]) -> str:
     """Return a line with a sign from one column to another, for each of the pieces."""
     line = [" "] * (WIDTH + 1)
     for sign, start, end in pieces:
@@ -88,10 +88,10 @@ def draw(record: dict[str, Any]) -> list[str]:
     indent = max(map(len, names)) + 4
     lines = [f"{'seconds':<{indent}}{ruler.scale()}"]
     for entry in record["timeline"]:
-        drawn = bar([("#", ruler.column(entry["began_at"]), ruler.column(entry["ended_at"]))])
+        drawn = painted([("#", ruler.column(entry["began_at"]), ruler.column(entry["ended_at"]))])
         lines.append(f"{entry['step']:<{indent}}{drawn} {entry['ended_at'] - entry['began_at']:6.1f} s")
     for name, node in record["nodes"].items():
-        lines.append(f"  {name:<{indent - 2}}{bar(node_pieces(node, ruler))} {node['outcome']}")
+        lines.append(f"  {name:<{indent - 2}}{painted(node_pieces(node, ruler))} {node['outcome']}")
     return [line.rstrip() for line in [*lines, "", f"{'':<{indent}}{LEGEND}"]]
 
 
