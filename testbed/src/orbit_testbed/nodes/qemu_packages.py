@@ -259,18 +259,20 @@ def packages() -> Packages:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Fetch the packages unless they are there; ``--check`` only tells whether they are.
+    """Fetch the packages unless they are there, and see that machines can be on a network.
 
-    This is what `tools/setup` calls after installing programs.
+    This is what `tools/setup` calls after installing programs. ``--check`` only tells, by the exit status,
+    whether there is nothing to fetch.
     """
+    if arguments == ["--check"]:
+        return 0 if _in_cache() is not None else 1
     try:
-        if arguments != ["--check"]:
-            packages()
+        packages()
         require_tun()
     except TestbedError as error:
-        print(error, file=sys.stderr)
+        print(f"setup: {error}", file=sys.stderr)
         return 1
-    return 0 if _in_cache() is not None else 1
+    return 0
 
 
 if __name__ == "__main__":
