@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -192,6 +193,45 @@ def test_only_what_is_in_use_is_stored(disk: Path) -> None:
     assert plan.data == [(0, 2048 + 4096), (8192, 9192), (14000, 14064)]
     with pytest.raises(NdzError, match=r"it has no partition 7 but 1, 2, 3, 4; name a partition"):
         plan_of(disk, ignore=[7])
+
+
+def ntfs_boot_sector(sectors: int) -> bytes:
+    """Return what NTFS begins with: the parameter block of FAT, without FATs and reserved sectors."""
+    head = struct.pack(
+        "<3s8sHBHBHHBHHHII", b"\xeb\x52\x90", b"NTFS    ", 512, 8, 0, 0, 0, 0, 0xF8, 0, 63, 255, 0, 0
+    )
+    return (head + struct.pack("<IQQQ", 0x800080, sectors - 1, 4, 5)).ljust(510, b"\0") + b"\x55\xaa"
+
+
+def xfs_superblock(sectors: int) -> bytes:
+    """Return what XFS begins with."""
+    return struct.pack(">4sIQ", b"XFSB", 4096, sectors // 8).ljust(512, b"\0")
+
+
+@pytest.mark.parametrize("kind", [0x07, 0x0C, 0x83])
+@pytest.mark.parametrize("make", [ntfs_boot_sector, xfs_superblock])
+def test_ntfs_and_xfs_are_stored_whole_whatever_the_table_says(
+    disk: Path, kind: int, make: Callable[[int], bytes]
+) -> None:
+    put(disk, 0, mbr([(kind, 2048, 8192)]))
+    put(disk, 2048, make(8192))
+    assert plan_of(disk).data == [(0, 10240)]
+    with Source.open(disk) as source, pytest.raises(NdzError, match="no file system that can be read"):
+        plan_filesystem(source.part(2048, 8192))
+
+
+@pytest.mark.parametrize(("program", "kind"), [("mkfs.xfs", 0x83), ("mkntfs", 0x07)])
+def test_real_file_systems_of_other_kinds_are_stored_whole(tmp_path: Path, program: str, kind: int) -> None:
+    if tool(program) is None:
+        pytest.skip(f"{program} is not installed")
+    system, disk = tmp_path / "system", tmp_path / "disk"
+    sectors = (320 << 20) // SECTOR
+    fill(system, sectors * SECTOR)
+    run(program, *(("-q", "-Q", "-F") if program == "mkntfs" else ("-q",)), system)
+    fill(disk, (2048 + sectors) * SECTOR)
+    put(disk, 0, mbr([(kind, 2048, sectors)]))
+    put(disk, 2048, system.read_bytes())
+    assert plan_of(disk).data == [(0, 2048 + sectors)]
 
 
 def test_short_free_runs_are_stored(disk: Path) -> None:

@@ -130,6 +130,11 @@ class _Writers:
         self._queue.put((number, chunk))
 
     def _run(self) -> None:
+        if self._plain_size is None:
+            # Now, while the server waits for other clients, and not when the first chunk is here. Where there
+            # is no memory, that one will tell.
+            with contextlib.suppress(OSError, MemoryError):
+                self._target.prepare()
         while (job := self._queue.get()) is not None:
             if self.error is None:
                 try:

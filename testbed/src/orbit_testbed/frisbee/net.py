@@ -48,7 +48,7 @@ TTL: Final = 5
 MAX_SEGMENTS: Final = 60
 """BLOCKs handed to the kernel in one call."""
 SERVER_BUFFER: Final = 1 << 20
-CLIENT_BUFFER: Final = 16 << 20
+CLIENT_BUFFER: Final = 32 << 20
 """Socket buffer asked for, in bytes. A client's should hold all it has asked for: that is what keeps a
 server without rate limit from drowning it."""
 

@@ -199,6 +199,12 @@ class Target:
             error.name, error.chunk = self.name, index.number
             raise
 
+    def prepare(self) -> None:
+        """Get ready what :meth:`write_chunk` needs for one thread more."""
+        workspace = new_workspace()
+        with self._lock:
+            self._workspaces.append(workspace)
+
     def write_chunk(self, chunk: Buffer, index: ChunkIndex, digest: Digest | None = None) -> None:
         """Inflate a chunk, relocate and write its regions, and fill its free ranges if asked to.
 
