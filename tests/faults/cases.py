@@ -82,11 +82,11 @@ def _group(name: str, cause: str) -> dict[str, str]:
     return {f"node{x}-{GROUPS[name][0]}": cause for x in range(1, COLUMNS + 1)}
 
 
-def _refused(service: str, fault: str, words: str) -> Case:
-    return Case(service=ServiceFault(service, fault), refused=words)
+def _refused(service: str, fault: str, words: str, method: str | None = None) -> Case:
+    return Case(service=ServiceFault(service, fault, method), refused=words)
 
 
-# The service's words for a run without proof are what the hints of the modules are made of.
+#: Where the last boot has nothing to do with the fault.
 _NO_BOOT_AFTER = {"orbit_boot": False}
 
 CASES: dict[str, Case] = {
@@ -128,12 +128,12 @@ CASES: dict[str, Case] = {
     ),
     # -- services that cannot be used: refused before a node is touched
     "frisbee 500": _refused("frisbee", "error", "500"),
-    "frisbee empty": _refused("frisbee", "empty", "empty"),
-    "pxe service list": _refused("pxe", "list", "list of services"),
-    "frisbee garbage": _refused("frisbee", "garbage", "frisbee"),
-    "cmc half XML": _refused("cmc", "half-xml", "XML"),
+    "frisbee empty": _refused("frisbee", "empty", "not a testbed service"),
+    "pxe service list": _refused("pxe", "list", "there is no service 'pxe' here"),
+    "frisbee garbage": _refused("frisbee", "garbage", "not a testbed service"),
+    "cmc half XML": _refused("cmc", "half-xml", "reply", "allStatus"),
     "frisbee 100 MB": _refused("frisbee", "huge", "bytes"),
-    "cmc XML bomb": _refused("cmc", "bomb", "XML"),
+    "cmc XML bomb": _refused("cmc", "bomb", "reply", "allStatus"),
     "pxe redirect": _refused("pxe", "redirect", "192.0.2.1"),
     "cmc silent": _refused("cmc", "silent", "cmc"),
     "pxe hangs up": _refused("pxe", "hang-up", "pxe"),
@@ -141,7 +141,7 @@ CASES: dict[str, Case] = {
     # -- services that fail in the middle
     "pxe slow": Case(service=ServiceFault("pxe", "slow=1"), variables=_NO_BOOT_AFTER),
     "frisbee slow": Case(service=ServiceFault("frisbee", "slow=1"), variables=_NO_BOOT_AFTER),
-    "cmc slow": Case(service=ServiceFault("cmc", "slow=1", "reset"), variables=_NO_BOOT_AFTER),
+    "cmc slow": Case(service=ServiceFault("cmc", "slow=1", "on"), variables=_NO_BOOT_AFTER),
     "pxe cannot link": Case(
         service=ServiceFault("pxe", "error", "setBootImage"), expect=_everybody("link_failed")
     ),
@@ -169,15 +169,20 @@ CASES: dict[str, Case] = {
     "silent at stop": Case(
         service=ServiceFault("frisbee", "silent", "stop", 1), variables=_NO_BOOT_AFTER
     ),
-    "two resets fail": Case(
-        service=ServiceFault("cmc", "error", "reset", 2, hits=2),
-        counts={"power_failed": 2},
+    # Nodes that are off are switched on; others are reset, and switched off and on when that fails.
+    "cmc does not switch on": Case(
+        service=ServiceFault("cmc", "error", "on"), expect=_everybody("power_failed")
     ),
-    "all resets fail": Case(
-        service=ServiceFault("cmc", "empty", "reset"), expect=_everybody("power_failed")
+    "cmc says nothing at some power-ons": Case(
+        service=ServiceFault("cmc", "empty", "on", 2, hits=2),
+        expect=_everybody("power_failed|imaged"),
+        variables=_NO_BOOT_AFTER,
     ),
-    "cmc restarted at a reset": Case(
-        service=ServiceFault("cmc", "restart=0.3", "reset"), variables={**_NO_BOOT_AFTER, "orbit_retries": 1}
+    "cmc does not reset": Case(service=ServiceFault("cmc", "empty", "reset")),
+    "cmc restarted at a power-on": Case(
+        service=ServiceFault("cmc", "restart=0.3", "on"),
+        expect=_everybody("power_failed|imaged"),
+        variables=_NO_BOOT_AFTER,
     ),
     "frisbee restarted at a stop": Case(
         service=ServiceFault("frisbee", "restart=0.5", "stop"), variables=_NO_BOOT_AFTER

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 
 from ..integration.kit import Played, Watched
@@ -127,12 +128,21 @@ def keep(plan: Schedule, row: table.Row, output: str) -> pathlib.Path:
     return table.ROOT / ".work" / "faults" / f"random-{plan.seed}-{plan.index}.txt"
 
 
+def attempt(bed: FaultBed, plan: Schedule) -> tuple[table.Row, str]:
+    """Do one run; whatever goes wrong with it is a problem of this run, and the next one is tried."""
+    try:
+        return run(bed, plan)
+    except Exception:
+        text = traceback.format_exc()
+        return table.Row(plan.name, str(plan), problems=[f"broken off: {text.splitlines()[-1]}"]), text
+
+
 def many(plans: list[Schedule]) -> list[table.Row]:
     """Do all runs on one testbed; say each as it ends."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="orbit-faults-") as folder, FaultBed(pathlib.Path(folder)) as bed:
         for plan in plans:
-            row, output = run(bed, plan)
+            row, output = attempt(bed, plan)
             rows.append(row)
             print(f"{plan.name:12} {row.seconds:6.1f} s  {row.outcomes}  [{plan}]", flush=True)
             for problem in row.problems:
