@@ -177,7 +177,7 @@ def test_a_delay_is_made_up_for_slowly_and_in_part() -> None:
         return sent - before
 
     run(0.0, 1.0)
-    # 50 ms late: 1.5 ms at once, 10 ms in the time after, the rest never.
+    # 50 ms late: 1.75 ms at once, 10 ms in the time after, the rest never.
     assert 10_000 + 105 <= run(1.05, 2.05) <= 10_000 + 130
     pacer.idle()
     assert run(3.0, 4.0) <= 10_000 + 25

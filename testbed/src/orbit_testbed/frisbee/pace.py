@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """When the server may send.
 
-A token bucket in units of blocks: it fills at the rate asked for and holds what the rate gives in 1.5 ms,
+A token bucket in units of blocks: it fills at the rate asked for and holds what the rate gives in 1.75 ms,
 plus one block. So the stream keeps its rate although a sleep may end a millisecond late, and is never more
 than 2 ms ahead of it on the cable, the share of kernel and network in that included. What counts is when a
 batch has gone out, not when it was decided on. A longer delay and any idle time are forgotten. Time is
@@ -21,12 +21,12 @@ from __future__ import annotations
 from orbit_testbed.frisbee.net import MAX_SEGMENTS
 from orbit_testbed.frisbee.wire import BLOCK_ON_WIRE
 
-BURST_SECONDS = 0.0015
+BURST_SECONDS = 0.00175
 """How much lateness is made up for at once."""
 MAKE_UP_SECONDS = 0.01
 """How much more of it is made up for slowly where the rate is not a promise."""
 _REPAY = 0.25
-_QUANTUM_SECONDS = 0.0005
+_QUANTUM_SECONDS = 0.00075
 """What is sent at once when all is on time."""
 
 DEFAULT_BURST = 16
