@@ -24,8 +24,8 @@ from typing import Final
 START: Final = 110_000.0
 """Blocks per second to begin with: what a cable of 1 Gbit/s takes."""
 LEAST: Final = 200.0
-MOST: Final = 600_000.0
-"""5.3 Gbit/s: more than nodes inflate and write. Who has faster ones says so by a fixed rate."""
+MOST: Final = 400_000.0
+"""3.6 Gbit/s: more than nodes inflate and write. Who has faster ones says so by a fixed rate."""
 WINDOW: Final = 0.02
 """Seconds after which the rate is looked at."""
 LAGGARD_SHARE: Final = 1 / 16
