@@ -3,9 +3,9 @@
 """Which thread runs first where there are more than processors.
 
 Who receives goes before who inflates and writes: a full socket buffer loses blocks, a chunk that waits
-loses nothing. So does who sends at a fixed rate: what is sent late is a hole in the stream. No more than that:
-a sender with real-time priority keeps its rate on any machine, but where clients share it, they are kept from
-keeping up.
+loses nothing. So does who sends at a fixed rate: what is sent late is a hole in the stream. No more than
+that: a sender with real-time priority keeps its rate on any machine, but where clients share it, it
+takes from them what they need to keep up.
 """
 
 from __future__ import annotations
