@@ -309,6 +309,8 @@ class Bench:
                     cpu[count] = statistics.median(run.client_cpu for run in runs)
                     again = statistics.median(run.repeated or 0.0 for run in runs)
                     self.verdict(f"{count} clients, blocks sent again", 100 * again, 5, unit=" %")
+                    memory = max(used.memory for run in runs for used in run.clients) / 1e6
+                    self.verdict(f"{count} clients, memory of each", memory, 200, unit=" MB")
         for count in self.options.clients:
             ours = walls["frisbee", count]
             if ("udpcast | imageunzip", count) in walls and count == 4:
