@@ -17,7 +17,7 @@ from orbit_testbed.frisbee import wire
 from orbit_testbed.frisbee.net import Endpoint, Receiver
 from orbit_testbed.frisbee.server import Server, ServerConfig
 from orbit_testbed.ndz.format import CHUNK_SIZE, INDEX_SIZE, SECTOR, parse_index
-from orbit_testbed.ndz.unpack import Target, contents
+from orbit_testbed.ndz.unpack import Target, contents, new_workspace
 
 GROUP, PORT = "239.77.1.9", 7009
 
@@ -71,9 +71,10 @@ def receive(image: Path, _: str) -> float:
 def inflate(image: Path, _: str) -> float:
     """Inflate every chunk on one core."""
     work = [(chunk, parse_index(chunk, i)) for i, chunk in enumerate(chunks(image))]
+    workspace = new_workspace()
     start = time.monotonic()
     for chunk, index in work:
-        for _piece in contents(chunk, index):
+        for _piece in contents(chunk, index, workspace=workspace):
             pass
     return time.monotonic() - start
 
