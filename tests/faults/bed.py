@@ -200,7 +200,8 @@ class FaultBed(Testbed):
                         yield f"client on {node}, process {pid}"
                 elif any(word.endswith("/guard_main.py") for word in words):
                     if any((self.folder / "runs" / word).is_dir() for word in words if word):
-                        yield f"guard, process {pid}"
+                        state = (path.parent / "wchan").read_text()
+                        yield f"guard, process {pid}, waiting in {state}, {words[-2]}"
                 elif pathlib.Path(words[0]).name == "ssh" and any(
                     word.startswith(f"127.{self.number}.") for word in words
                 ):
@@ -235,9 +236,13 @@ class FaultBed(Testbed):
     def left_soon(self, spared: Sequence[str] = (), seconds: float = SOON) -> list[str]:
         """Return what is still left after some seconds, or as soon as nothing is."""
         end = time.monotonic() + seconds
-        while (there := self.left(spared)) and time.monotonic() < end:
+        while True:
+            # A look takes seconds on a busy machine: the last one must begin after the end.
+            last = time.monotonic() >= end
+            there = self.left(spared)
+            if not there or last:
+                return there
             time.sleep(0.1)
-        return there
 
     # -- runs
 

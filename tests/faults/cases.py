@@ -42,6 +42,8 @@ class Case:
     :ivar old: nodes that have their image from a former run, and run it.
     :ivar attempts: how often these nodes are tried.
     :ivar variables: of the run, besides those of all cases.
+    :ivar boot: whether the nodes boot their new disks; where the fault has nothing to do with that it only
+        takes time, as the test reads the disks itself.
     :ivar spared: nodes that nobody can tell to end their client.
     :ivar lasting: what may be left behind, and has to be told; ``playbooks/clean.yml`` then mends it.
     """
@@ -54,6 +56,7 @@ class Case:
     old: tuple[str, ...] = ()
     attempts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     variables: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    boot: bool = False
     spared: tuple[str, ...] = ()
     lasting: bool = False
 
@@ -86,13 +89,10 @@ def _refused(service: str, fault: str, words: str, method: str | None = None) ->
     return Case(service=ServiceFault(service, fault, method), refused=words)
 
 
-#: Where the last boot has nothing to do with the fault.
-_NO_BOOT_AFTER = {"orbit_boot": False}
-
 CASES: dict[str, Case] = {
-    "nothing": Case(),
+    "nothing": Case(boot=True),
     # -- nodes that do not come up
-    "never boots": _nodes("never-boot", "no_boot", "node1-1", "node3-2"),
+    "never boots": _nodes("never-boot", "no_boot", "node1-1", "node3-2", boot=True),
     "boots late": _nodes("slow-boot=3", IMAGED, "node1-1", "node2-3"),
     "boots its disk although linked": _nodes("boot-disk", "booted_disk", "node1-1", old=("node1-1",)),
     "memory image of the wrong kind": _nodes("wrong-memory", "wrong_memory_image", "node1-1", "node4-3"),
@@ -116,12 +116,13 @@ CASES: dict[str, Case] = {
     "client hangs": _nodes("client-hangs=1", "stalled", "node1-2", spared=("node1-2",)),
     "packet loss 5 %": _nodes("loss=5", IMAGED, "node1-1", "node1-2", "node1-3"),
     # -- after the work
-    "dead disk": _nodes("disk-dead", "no_boot_from_disk", "node2-1", "node2-3"),
+    "dead disk": _nodes("disk-dead", "no_boot_from_disk", "node2-1", "node2-3", boot=True),
     # -- what a second try heals, and what it does not
     "died once": Case(
         nodes={"node1-1": "dies=1,once", "node2-2": "client-killed=1,once", "node3-3": "never-boot,once"},
         variables={"orbit_retries": 1},
         attempts={"node1-1": 2, "node2-2": 2, "node3-3": 2, "node4-3": 1},
+        boot=True,
     ),
     "disk full, tried twice": _nodes(
         "disk-full=2", "client_failed", "node1-2", variables={"orbit_retries": 1}, attempts={"node1-2": 2}
@@ -139,9 +140,9 @@ CASES: dict[str, Case] = {
     "pxe hangs up": _refused("pxe", "hang-up", "pxe"),
     "refused ports": _refused("frisbee", "refuse", "refused"),
     # -- services that fail in the middle
-    "pxe slow": Case(service=ServiceFault("pxe", "slow=1"), variables=_NO_BOOT_AFTER),
-    "frisbee slow": Case(service=ServiceFault("frisbee", "slow=1"), variables=_NO_BOOT_AFTER),
-    "cmc slow": Case(service=ServiceFault("cmc", "slow=1", "on"), variables=_NO_BOOT_AFTER),
+    "pxe slow": Case(service=ServiceFault("pxe", "slow=1")),
+    "frisbee slow": Case(service=ServiceFault("frisbee", "slow=1")),
+    "cmc slow": Case(service=ServiceFault("cmc", "slow=1", "on")),
     "pxe cannot link": Case(
         service=ServiceFault("pxe", "error", "setBootImage"), expect=_everybody("link_failed")
     ),
@@ -151,7 +152,7 @@ CASES: dict[str, Case] = {
     "pxe link list": Case(
         service=ServiceFault("pxe", "list", "setBootImage"), expect=_everybody("link_failed")
     ),
-    "pxe cannot unlink once": Case(service=ServiceFault("pxe", "error", "clearBootImage", 1)),
+    "pxe cannot unlink once": Case(service=ServiceFault("pxe", "error", "clearBootImage", 1), boot=True),
     "pxe cannot unlink": Case(
         service=ServiceFault("pxe", "error", "clearBootImage"),
         expect=_everybody("link_failed"),
@@ -167,7 +168,7 @@ CASES: dict[str, Case] = {
         service=ServiceFault("frisbee", "garbage", "getAddress"), expect=_everybody("serve_failed")
     ),
     "silent at stop": Case(
-        service=ServiceFault("frisbee", "silent", "stop", 1), variables=_NO_BOOT_AFTER
+        service=ServiceFault("frisbee", "silent", "stop", 1)
     ),
     # Nodes that are off are switched on; others are reset, and switched off and on when that fails.
     "cmc does not switch on": Case(
@@ -176,18 +177,16 @@ CASES: dict[str, Case] = {
     "cmc says nothing at some power-ons": Case(
         service=ServiceFault("cmc", "empty", "on", 2, hits=2),
         expect=_everybody("power_failed|imaged"),
-        variables=_NO_BOOT_AFTER,
     ),
-    "cmc does not reset": Case(service=ServiceFault("cmc", "empty", "reset")),
+    "cmc does not reset": Case(service=ServiceFault("cmc", "empty", "reset"), boot=True),
     "cmc restarted at a power-on": Case(
         service=ServiceFault("cmc", "restart=0.3", "on"),
         expect=_everybody("power_failed|imaged"),
-        variables=_NO_BOOT_AFTER,
     ),
     "frisbee restarted at a stop": Case(
-        service=ServiceFault("frisbee", "restart=0.5", "stop"), variables=_NO_BOOT_AFTER
+        service=ServiceFault("frisbee", "restart=0.5", "stop")
     ),
     "frisbeed dies and comes back": Case(
-        service=ServiceFault("frisbee", "die=0.5", None, 3, hits=3), variables=_NO_BOOT_AFTER
+        service=ServiceFault("frisbee", "die=0.5", None, 3, hits=3)
     ),
 }  # fmt: skip

@@ -49,6 +49,7 @@ NODE_FAULTS: Mapping[str, tuple[str, ...]] = {
 }
 #: Faults after which nobody can tell the client to end.
 _OUT_OF_REACH = ("unplugged", "client-hangs")
+_STRIKE_IN_WORK = ("dies", "unplugged", "client-killed", "client-hangs")
 _POWER = ("power-lost", "power-stuck")
 
 #: Service -> methods that a run calls, and the causes to which a call that fails may lead.
@@ -146,6 +147,9 @@ class Schedule:
             if order.node != node or order.moment >= 0 or order.fault.startswith(_POWER):
                 continue
             if order.fault == "disk-dead" and not self.boot:
+                continue
+            if self.retries and order.fault.startswith(_STRIKE_IN_WORK):
+                # What was written stays, and a second try that has less to write is not struck.
                 continue
             # Of those that strike once, a second try may know nothing any more.
             if "imaged" not in NODE_FAULTS.get(order.fault, ("imaged",)):

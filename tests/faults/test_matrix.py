@@ -25,7 +25,7 @@ def test_a_fault(bed, rows, name):
     row.problems.append("did not end")
     _prepare(bed, case)
     began = time.monotonic()
-    played = bed.run(**case.variables)
+    played = bed.run(**{"orbit_boot": case.boot, **case.variables})
     row.seconds = time.monotonic() - began
     row.outcomes = "refused" if case.refused else table.count(played.outcomes)
     problems = [
