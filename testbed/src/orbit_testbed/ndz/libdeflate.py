@@ -15,13 +15,13 @@ import mmap
 
 from orbit_testbed.ndz.format import Buffer
 
-_LIBRARY = "libdeflate.so.0"
+LIBRARY = "libdeflate.so.0"
 
 
 def load() -> ctypes.CDLL | None:
     """Return the library, None when it is not there."""
     try:
-        library = ctypes.CDLL(_LIBRARY)
+        library = ctypes.CDLL(LIBRARY)
         library.libdeflate_alloc_decompressor.argtypes = ()
         library.libdeflate_alloc_decompressor.restype = ctypes.c_void_p
         library.libdeflate_free_decompressor.argtypes = (ctypes.c_void_p,)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orbit_testbed.frisbee import client_cli
+from orbit_testbed.ndz import libdeflate
 from orbit_testbed.nodes import tree
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.host import program
@@ -145,6 +146,12 @@ def _package(name: str) -> Path | None:
     return Path(next(iter(places))) if places else None
 
 
+def _loaded_by_name() -> list[Path]:
+    """Return the libraries that the tools use where they are; they lie beside the C library."""
+    beside = {library.parent for library in tree.shared_objects(Path(sys.executable).resolve())}
+    return [path for folder in sorted(beside) if (path := folder / libdeflate.LIBRARY).exists()]
+
+
 def _own_sources() -> list[Path]:
     ours = _package("orbit_testbed")
     assert ours is not None
@@ -204,6 +211,7 @@ def _build_runtime(root: Path) -> None:
     libraries = set(tree.shared_objects(binary))
     for extension in (*home.rglob("*.so"), *site.rglob("*.so")):
         libraries.update(tree.shared_objects(extension))
+    libraries.update(_loaded_by_name())
     for library in sorted(libraries):
         tree.copy_file(library, base / "lib.so" / library.name, 0o755)
 
@@ -223,6 +231,7 @@ def build(cache: Path, *, hostkey: Path, authorized_key: str) -> MemoryImage:
         sys.version,
         sys.executable,
         str(isal),
+        *map(str, _loaded_by_name()),
         sysconfig.get_path("stdlib"),
         Path(__file__).read_text(),
     )
