@@ -29,7 +29,7 @@ MOMENTS = (
 NODE_FAULTS: Mapping[str, tuple[str, ...]] = {
     "never-boot": ("no_boot", "no_boot_from_disk"),
     "slow-boot=2": ("imaged",),
-    "boot-disk": ("no_boot", "booted_disk"),
+    "boot-disk": ("no_boot", "booted_disk", "ssh_refused"),
     "ssh-refuse": ("ssh_refused", "no_boot_from_disk"),
     "ssh-hang": ("no_boot", "ssh_refused", "no_boot_from_disk"),
     "wrong-memory": ("wrong_memory_image",),
