@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-import signal
-
 import pytest
 
 from . import table
@@ -25,13 +23,8 @@ def rows(request):
 @pytest.fixture(scope="session")
 def bed(tmp_path_factory):
     """The one testbed of all runs."""
-    # Programs must notice SIGINT, which a shell has its background jobs ignore.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with FaultBed(tmp_path_factory.mktemp("faults")) as bed:
-            yield bed
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with FaultBed(tmp_path_factory.mktemp("faults")) as bed:
+        yield bed
 
 
 def pytest_terminal_summary(terminalreporter, config):

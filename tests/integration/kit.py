@@ -185,7 +185,12 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     """Start ``ansible-playbook``."""
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     return subprocess.Popen(
-        [os.environ.get("ORBIT_ANSIBLE_PLAYBOOK") or program("ansible-playbook"), *arguments],
+        [
+            # Who runs the tests in the background or by nohup has signals ignored, also by what they start.
+            *("env", "--default-signal=INT,HUP"),
+            os.environ.get("ORBIT_ANSIBLE_PLAYBOOK") or program("ansible-playbook"),
+            *arguments,
+        ],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,

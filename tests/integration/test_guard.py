@@ -21,14 +21,6 @@ LIMIT = 120.0
 SENDERS = ("node1-1", "node2-1", "node3-1")
 
 
-@pytest.fixture(autouse=True)
-def _interruptible():
-    """Let programs notice SIGINT, which a shell has its background jobs ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def claimed(testbed):
     """Files of claims that are locked."""
     from ansible_collections.orbit.imaging.plugins.plugin_utils import claims

@@ -127,6 +127,9 @@ class Playbook:
 
     def _main(self, here, there):
         here.close()
+        # A shell has its background jobs ignore SIGINT, nohup SIGHUP.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
         def work():
             try:
