@@ -35,7 +35,8 @@ NODE_FAULTS: Mapping[str, tuple[str, ...]] = {
     "wrong-memory": ("wrong_memory_image",),
     "client-missing": ("client_missing",),
     "disk-missing": ("wrong_disk",),
-    "disk-full=2": ("client_failed",),
+    # A disk that has its image already does not fit the smaller one after a power cycle.
+    "disk-full=2": ("client_failed", "no_boot_from_disk"),
     "disk-error=2": ("client_failed",),
     "disk-corrupt": ("verify_failed",),
     "disk-dead": ("no_boot_from_disk",),
