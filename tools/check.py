@@ -162,6 +162,7 @@ PARTS = (
         ),
         tests=True,
         alone=True,
+        limit=2 * LIMIT,
     ),
     Part(
         "faults",
