@@ -203,14 +203,16 @@ def test_a_disk_that_nothing_boots_from(bed: Bed, stream: tuple[str, str]) -> No
 
 
 def test_a_service_goes_down_and_comes_back(bed: Bed, stream: tuple[str, str]) -> None:
-    pids = [one["pid"] for one in services(bed)["streams"]]
+    before = services(bed)
+    pids = [one["pid"] for one in before["streams"]]
     result = bed.run("fault", "--service", "frisbee", "restart=0.3", "--method", "checkImage")
     assert result.returncode == 0, result.stderr
-    with pytest.raises((urllib.error.URLError, http.client.RemoteDisconnected)):
+    # Which of them: how much of the exchange there was when the connection went.
+    with pytest.raises((urllib.error.URLError, http.client.HTTPException, ConnectionError)):
         bed.call("frisbee/checkImage", img=IMAGE)
     state = eventually(lambda: services(bed), "the services again")
     assert [one["pid"] for one in state["streams"]] == pids, "streams go on"
-    assert [link["image"] for link in state["links"]] == ["memory"]
+    assert state["links"] == before["links"]
     bed.run("fault", "--service", "cmc", "refuse")
     with pytest.raises(urllib.error.URLError, match="refused"):
         bed.call("cmc/status")

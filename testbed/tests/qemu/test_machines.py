@@ -196,7 +196,11 @@ def test_faults_in_the_middle_of_the_work(bed: Bed) -> None:
         bed.wait_ssh(node, timeout=BOOT)
     writing = {
         node: subprocess.Popen(
-            [*lifecycle.ssh_command(bed.state, node), "dd if=/dev/zero of=/dev/vda bs=64k count=64; sync"],
+            # Without an end of its own: who counts may be late on a busy machine.
+            [
+                *lifecycle.ssh_command(bed.state, node),
+                "while dd if=/dev/zero of=/dev/vda bs=64k count=64 conv=fsync; do :; done",
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
