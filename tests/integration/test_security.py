@@ -22,11 +22,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from .kit import Testbed, play
-from .test_guard import Watched, _interruptible, claimed, guards_of
+from .kit import Testbed, Watched, play
+from .test_guard import claimed, guards_of
 from .test_image import IMAGE, all_imaged
-
-__all__ = ["_interruptible"]
 
 # Looked for byte by byte: nothing else looks like it.
 TOKEN = "tOken-5f0c1e7b9a4d2c86-never-to-be-seen"
