@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils import record as records
 from ansible_collections.orbit.imaging.plugins.plugin_utils.reach import Boot, Failed, Node
 
 # Causes that another boot of the same memory image, or of the same disk, does not change: a device that is
@@ -86,11 +87,6 @@ class Attempts:
         """The evidence of the last attempt, and a line about each one before."""
         lines = [self.done[-1]["evidence"]]
         for attempt in self.done[:-1]:
-            said = f"{attempt['cause']}: {first_line(attempt['evidence'])}"
+            said = f"{attempt['cause']}: {records.first_line(attempt['evidence'])}"
             lines.append(f"try {attempt['number']} ({attempt['power']}): {said}")
         return "\n".join(lines)
-
-
-def first_line(evidence: str) -> str:
-    """Return the first line of an evidence."""
-    return evidence.splitlines()[0] if evidence else "no evidence"

@@ -16,8 +16,13 @@ import time
 import traceback
 import typing as t
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import handover, manifests, scripts
-from ansible_collections.orbit.imaging.plugins.plugin_utils.attempts import Attempts, first_line
+from ansible_collections.orbit.imaging.plugins.plugin_utils import (
+    handover,
+    manifests,
+    record as records,
+    scripts,
+)
+from ansible_collections.orbit.imaging.plugins.plugin_utils.attempts import Attempts
 from ansible_collections.orbit.imaging.plugins.plugin_utils.follow import Following, Report
 from ansible_collections.orbit.imaging.plugins.plugin_utils.reach import (
     Boot,
@@ -150,7 +155,7 @@ class Crew:
                 self._gates[node["image"]].gone(name)
                 if attempts.failed(failure):
                     continue
-                self._voice.change(name, "failed", f"{failure.cause}: {first_line(str(failure))}")
+                self._voice.change(name, "failed", f"{failure.cause}: {records.first_line(str(failure))}")
                 return {"cause": failure.cause, "evidence": attempts.evidence, "attempts": attempts.done}
             attempts.succeeded()
             return {**report, "attempts": attempts.done}
