@@ -36,12 +36,8 @@ class Failed(Exception):
         self.cause = cause
 
 
-class NotYet(Exception):
+class NotYet(Failed):
     """The node does not answer as it should; it may do so later."""
-
-    def __init__(self, cause: str, words: str) -> None:
-        super().__init__(words)
-        self.cause = cause
 
 
 @dataclasses.dataclass
@@ -227,16 +223,15 @@ class Reaching:
         self._session: ssh.Session | None = None
 
     async def __aenter__(self) -> tuple[ssh.Session, Facts]:
-        last = Failed("no_boot", "the node was never asked")
         pause = 0.2
         while True:
             try:
                 return await self._attempt()
             except NotYet as reason:
-                last = Failed(reason.cause, str(reason))
-            left = self._deadline - time.time()
-            if left <= 0:
-                raise Failed(last.cause, f"nothing better within {self._patience:.0f} s than: {last}")
+                left = self._deadline - time.time()
+                if left <= 0:
+                    words = f"nothing better within {self._patience:.0f} s than: {reason}"
+                    raise Failed(reason.cause, words) from reason
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
