@@ -9,11 +9,10 @@ import os
 import time
 import typing as t
 
-from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import record as records, report
+from ansible_collections.orbit.imaging.plugins.plugin_utils import command, record as records, report
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
 
 
@@ -39,7 +38,7 @@ class ActionModule(ActionBase):
             result.update(record=record, culprits={}, report_lines=report.forecast(record))
         else:
             concluded = records.conclude(record, plain(arguments["left"]), time.time())
-            playbooks = [str(name) for name in context.CLIARGS.get("args") or ()]
+            playbooks = command.playbooks()
             paths = report.write(concluded, playbooks)
             lines = [*report.lines(concluded), f"Record of the run: {paths['result']}"]
             if "rerun" in paths:

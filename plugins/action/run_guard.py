@@ -9,13 +9,13 @@ import getpass
 import os
 import typing as t
 
-from ansible import context
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils import (
     claims,
+    command,
     guard,
     plan,
     record as records,
@@ -129,15 +129,15 @@ def _batches(nodes: t.Iterable[Record], service: str, hostvars: HostVars) -> lis
 
 def _note(record: Record, step: str, result: t.Any, hostvars: HostVars) -> None:
     message: dict[str, t.Any] = {"say": "note", "step": step}
-    if result is None:
-        # From which the guard writes the result, should the run not come to that.
-        message.update(record=record, playbooks=[str(name) for name in context.CLIARGS.get("args") or ()])
     if result is not None:
         message["results"] = _RESULTS[step](result["results"])
-    elif step == "serve":
-        message["streams"] = _batches(records.going(record), "frisbee", hostvars)
-    elif step == "client":
-        message["nodes"] = [node["name"] for node in records.going(record)]
+    else:
+        # From which the guard writes the result, should the run not come to that.
+        message.update(record=record, playbooks=command.playbooks())
+        if step == "serve":
+            message["streams"] = _batches(records.going(record), "frisbee", hostvars)
+        elif step == "client":
+            message["nodes"] = [node["name"] for node in records.going(record)]
     # Before it answers to an intention to serve, the guard asks the services what they are sending already.
     guard.tell(record["dir"], message, timeout=60.0)
 
