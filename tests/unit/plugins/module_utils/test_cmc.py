@@ -12,6 +12,7 @@ from ansible_collections.orbit.imaging.plugins.module_utils.nodes import make_no
 from ansible_collections.orbit.imaging.plugins.module_utils.service import Connection, ServiceError
 
 from .. import recorded
+from ..clock import Clock
 from ..httpkit import URL, Call, expected_calls
 from ..recorded import DOMAIN, node_status, testbed_status
 
@@ -279,19 +280,6 @@ def test_bursts(window, interval, pauses):
 
 
 # Reading back
-
-
-class Clock:
-    """A clock that moves when somebody sleeps."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
 
 
 def verify(results, action, timeout=2.0):

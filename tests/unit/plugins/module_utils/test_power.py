@@ -18,24 +18,12 @@ from ansible_collections.orbit.imaging.plugins.module_utils.power import CYCLE, 
 from ansible_collections.orbit.imaging.plugins.module_utils.service import Connection
 
 from .. import recorded
+from ..clock import Clock
 from ..httpkit import URL
 from ..recorded import DOMAIN, node_status
 
 NODES = make_nodes(["1,1", "2,1"], DOMAIN)
 AFTER = {"on": "POWERON", "offHard": "POWEROFF", "reset": "POWERON"}
-
-
-class Clock:
-    """A clock that moves when somebody sleeps."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
 
 
 class Cards:
