@@ -16,7 +16,7 @@ OUTCOMES: t.Dict[str, str] = {
     "unknown_node": "The services do not know this node; check its name and domain.",
     "claimed_elsewhere": "Another run holds this node; wait for it or end it.",
     "image_missing": "The frisbee service has no such image, or the user may not read it.",
-    "link_failed": "The pxe service did not link the node to the memory image.",
+    "link_failed": "The pxe service did not link the node to the memory image, or did not clear the link.",
     "serve_failed": "The frisbee service did not start the stream of the image.",
     "power_failed": "The cmc service did not accept the power command, or the node's power did not follow.",
     "no_boot": "The node did not come up in the memory image in time; look at its console and power.",
