@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from orbit_testbed.faultkinds import describe
 from orbit_testbed.ndz import manifest
 from orbit_testbed.nodes import control, faults, host, lifecycle, qemu_packages, qemu_tier
 from orbit_testbed.nodes.errors import TestbedError
@@ -108,8 +109,8 @@ def _build_parser() -> argparse.ArgumentParser:
     fault = add("fault", "order a fault for nodes, from their next power on, or for a service")
     fault.formatter_class = argparse.RawDescriptionHelpFormatter
     fault.epilog = (
-        f"faults of nodes, KIND[=VALUE][,once]:\n{faults.describe()}\n\n"
-        f"faults of services, KIND[=VALUE]:\n{service_faults.describe()}\n\n"
+        f"faults of nodes, KIND[=VALUE][,once]:\n{describe(faults.KINDS)}\n\n"
+        f"faults of services, KIND[=VALUE]:\n{describe(service_faults.KINDS)}\n\n"
         "What dies, hangs, is unplugged or killed at so many MB does so when the node has written as much,\n"
         "also on a node that runs already, and with once, one time. Others hold from the next power on,\n"
         "with once for one power cycle."

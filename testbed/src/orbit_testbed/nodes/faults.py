@@ -11,19 +11,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orbit_testbed import faultkinds
 from orbit_testbed.nodes.errors import TestbedError
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One kind of fault: what it does, and what its value means."""
+class Kind(faultkinds.Kind):
+    """One kind of fault of a node."""
 
-    about: str
-    unit: str = ""
-    """What the value is; a kind without a unit takes none."""
-    default: float | None = None
-    """The value when none is given; None: it has to be."""
     most: float = 0.0
+    """The largest value."""
     watches: bool = False
     """Whether it strikes in the middle of the work, when so much has been written to the disk."""
     machines: bool = False
@@ -63,17 +60,6 @@ KINDS = {
     "power-stuck": Kind("power commands are accepted and do nothing, but the state reads as if they had",
                         machines=True, power=True),
 }  # fmt: skip
-
-
-def describe() -> str:
-    """Return the list of all kinds for a person, one a line."""
-    lines = []
-    for name, kind in KINDS.items():
-        value = f"={kind.unit}" if kind.unit else ""
-        if kind.default is not None:
-            value = f"[{value}]"
-        lines.append(f"  {name + value:<24} {kind.about}")
-    return "\n".join(lines)
 
 
 @dataclass(frozen=True)

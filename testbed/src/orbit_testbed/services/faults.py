@@ -18,7 +18,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orbit_testbed import inotify
+from orbit_testbed import faultkinds, inotify
 
 from .query import normalize_path
 from .streams import Stream, StreamTable
@@ -37,12 +37,9 @@ class FaultError(Exception):
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One kind of fault; ``unit`` and ``default`` are of its value, a kind without a unit takes none."""
+class Kind(faultkinds.Kind):
+    """One kind of fault of a service."""
 
-    about: str
-    unit: str = ""
-    default: float | None = None
     calls: bool = True
     """Whether it waits for a call of the service."""
 
@@ -65,17 +62,6 @@ KINDS = {
     "refuse": Kind("the services' ports are closed for so long (0: until none)", "SECONDS", 0, calls=False),
     "die": Kind("the frisbeed of a stream gets SIGKILL when it has sent this much", "MB", 0, calls=False),
 }  # fmt: skip
-
-
-def describe() -> str:
-    """Return the list of all kinds for a person, one a line."""
-    lines = []
-    for name, kind in KINDS.items():
-        value = f"={kind.unit}" if kind.unit else ""
-        if kind.default is not None:
-            value = f"[{value}]"
-        lines.append(f"  {name + value:<24} {kind.about}")
-    return "\n".join(lines)
 
 
 @dataclass
