@@ -59,7 +59,10 @@ class Ask(NamedTuple):
 
 
 class Asker:
-    """Decides what to ask for. ``uniform`` gives random numbers in [0, 1)."""
+    """Decides what to ask for. ``uniform`` gives random numbers in [0, 1).
+
+    ``interval`` is how many seconds a chunk takes at present, 0 while that is not known.
+    """
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class Asker:
         self._idle_rounds = 0
         self._idle_at = now + IDLE_SECONDS
         self._begun_at: float | None = None
-        self._interval = 0.0
+        self.interval = 0.0
         self.requests = self.partial_requests = self.asked_again = self.blocks_again = self.idle_rounds = 0
 
     def _between(self, now: float, span: tuple[float, float]) -> float:
@@ -113,7 +116,7 @@ class Asker:
             return
         if began:
             if self._begun_at is not None:
-                self._interval += (now - self._begun_at - self._interval) / 4
+                self.interval += (now - self._begun_at - self.interval) / 4
             self._begun_at = now
             self._passed_over(chunk, now)
             self._refill(now)
@@ -215,7 +218,7 @@ class Asker:
 
     def _refill(self, now: float) -> None:
         if self._refill_at == _NEVER:
-            spare = self._interval * (self._read_ahead - 1) / 4
+            spare = self.interval * (self._read_ahead - 1) / 4
             self._refill_at = now + self._uniform() * min(_REFILL_LIMIT_SECONDS, spare)
 
     def _stamp(self, chunk: int, now: float) -> None:

@@ -53,6 +53,10 @@ SILENCE_SECONDS: Final = 30.0
 BUFFERS: Final = 128
 WORKERS: Final = 2
 _DRAIN: Final = 64
+_GATHER_SECONDS: Final = 0.005
+_GATHER_SHARE: Final = 1 / 8
+_GATHER_SPARE: Final = 16 << 10
+"""Bytes of the socket's buffer for each block that may gather: a datagram takes up to 4 KiB of it."""
 _SHORT_TAIL_ASKS: Final = 3
 _BEHIND_ROUNDS: Final = 64
 _MBR_TYPE_AT: Final = 446 + 4
@@ -468,6 +472,8 @@ class Client:
                         ready, _, _ = select.select(readers, [], [], timeout)
                         if writers.wake in ready:
                             writers.heard()
+                        elif timeout is not None:
+                            self._let_gather(timeout)
         except BaseException:
             writers.abandon()
             raise
@@ -496,6 +502,16 @@ class Client:
                 for datagram in receiver.datagrams(taken):
                     self._hear(datagram, source, now)
         return now
+
+    def _let_gather(self, limit: float) -> None:
+        """Let datagrams gather in the socket's buffer: who is woken by each of them does little else.
+
+        Not for longer than ``limit`` seconds, nor than a small part of the time a chunk takes, so that
+        nothing is asked for noticeably later, nor than it takes to fill a part of the buffer.
+        """
+        room = self._endpoint.buffer / (_GATHER_SPARE * wire.CHUNK_BLOCKS)
+        share = min(_GATHER_SHARE, room)
+        time.sleep(min(limit, _GATHER_SECONDS, share * self._asker.interval))
 
     def _is_up_to_date(self) -> bool:
         """Whether all that came has been looked at, as far as that can be waited for.
