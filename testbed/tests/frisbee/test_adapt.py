@@ -4,11 +4,22 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, strategies as st
 
 from orbit_testbed.frisbee import wire
-from orbit_testbed.frisbee.adapt import LAGGARD_SHARE, LEAST, MOST, START, WINDOW, Adapter
-from orbit_testbed.frisbee.work import WorkQueue
+from orbit_testbed.frisbee.adapt import LAGGARD_SHARE, LEAST, MOST, WINDOW, Adapter
+from orbit_testbed.frisbee.work import ALONE_SECONDS, WorkQueue
+
+CLIENTS = [f"10.0.0.{i + 1}" for i in range(4)]
+
+
+def heard_of(clients: int, now: float = 0.0) -> Adapter:
+    """Return an adapter that has just heard of some clients."""
+    adapter = Adapter(now)
+    for client in CLIENTS[:clients]:
+        adapter.heard(client, now)
+    return adapter
 
 
 class Cable:
@@ -29,7 +40,7 @@ class Cable:
             sent = min(self.adapter.rate, self.demand) * WINDOW
             lost = max(0.0, sent - self.limit * WINDOW)
             self.adapter.sent(round(sent))
-            self.adapter.lost(round(lost))
+            self.adapter.lost(CLIENTS[0], round(lost))
             self.adapter.look(self.now)
             self.sent += sent
             self.lost += lost
@@ -44,79 +55,106 @@ def test_the_rate_finds_what_the_clients_can_take() -> None:
         assert cable.lost < 0.1 * cable.sent
 
 
-def test_without_loss_the_rate_grows_to_the_end_of_the_scale() -> None:
+def test_without_loss_the_rate_stays_at_the_end_of_the_scale() -> None:
     cable = Cable(1e9)
     cable.run(0.5)
     assert cable.adapter.rate == MOST
 
 
-def test_an_unused_rate_does_not_grow() -> None:
-    cable = Cable(1e9, demand=START / 10)
+def test_a_rate_that_fell_grows_only_while_it_is_made_use_of() -> None:
+    cable = Cable(20_000.0)
+    cable.run(1.0)
+    cable.limit, fallen = 1e9, cable.adapter.rate
+    cable.demand = fallen / 10
     cable.run(2.0)
-    assert cable.adapter.rate == START
+    assert cable.adapter.rate == fallen
+    cable.demand = 1e9
+    cable.run(2.0)
+    assert cable.adapter.rate > 2 * fallen
 
 
 def test_loss_on_the_cable_does_not_slow_the_stream() -> None:
-    adapter = Adapter(0.0)
+    adapter = heard_of(1)
     for step in range(1, 100):
         adapter.sent(1000)
-        adapter.lost(50)
-        adapter.look(step * WINDOW)
-    assert adapter.rate >= START
+        adapter.lost(CLIENTS[0], 50)
+        assert adapter.look(step * WINDOW) == MOST
 
 
 def test_four_clients_that_each_lose_a_twentieth_do_not_slow_the_stream() -> None:
-    adapter = Adapter(0.0)
+    adapter = heard_of(4)
     together = 1 - 0.95**4
     for step in range(1, 100):
         adapter.sent(4000)
-        for client in range(4):
-            adapter.again(f"10.0.0.{client}", round(1000 * together), 4)
-            adapter.lost(round(1000 * together))
-        adapter.look(step * WINDOW)
-    assert adapter.rate >= START
+        for client in CLIENTS:
+            adapter.again(client, round(1000 * together))
+            adapter.lost(client, round(1000 * together))
+        assert adapter.look(step * WINDOW) == MOST
+
+
+def test_one_client_of_several_that_loses_most_does_not_slow_the_stream() -> None:
+    adapter = heard_of(4)
+    for step in range(1, 100):
+        adapter.sent(1000)
+        adapter.lost(CLIENTS[3], 900)
+        assert adapter.look(step * WINDOW) == MOST
+
+
+def test_it_slows_the_stream_when_the_others_have_left_or_are_heard_no_more() -> None:
+    left, silent = heard_of(4), heard_of(4)
+    for client in CLIENTS[:3]:
+        left.gone(client)
+    for step in range(1, 300):
+        for adapter in (left, silent):
+            adapter.heard(CLIENTS[3], step * WINDOW)
+            adapter.sent(1000)
+            adapter.lost(CLIENTS[3], 900)
+            adapter.look(step * WINDOW)
+        if step == 100:
+            assert left.rate < MOST == silent.rate
+    assert silent.rate < MOST
 
 
 def test_after_a_fall_the_losses_of_before_do_not_count_again() -> None:
-    adapter = Adapter(0.0)
+    adapter = heard_of(1)
     adapter.sent(1000)
-    adapter.lost(900)
+    adapter.lost(CLIENTS[0], 900)
     adapter.look(WINDOW)
     fallen = adapter.rate
-    assert fallen < START
-    adapter.lost(900)
+    assert fallen < MOST
+    adapter.lost(CLIENTS[0], 900)
     assert adapter.look(2 * WINDOW) == fallen
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(0.03, 10)), max_size=50))
 def test_the_rate_stays_within_its_scale(steps: list[tuple[int, int, float]]) -> None:
-    adapter = Adapter(0.0)
+    adapter = heard_of(1)
     now = 0.0
     for sent, lost, passed in steps:
         now += passed
         adapter.sent(sent)
-        adapter.lost(lost)
+        adapter.lost(CLIENTS[0], lost)
         assert LEAST <= adapter.look(now) <= MOST
 
 
 def test_who_alone_asks_again_for_much_is_a_laggard() -> None:
-    adapter = Adapter(0.0)
-    assert not adapter.again("10.0.0.1", 1000, 4)
-    assert adapter.again("10.0.0.1", 9000, 4)
-    assert not adapter.again("10.0.0.2", 100, 4)
-    assert not adapter.again("10.0.0.2", 9900, 4)
-    assert not adapter.laggard("10.0.0.1", 4)
+    adapter = heard_of(4)
+    assert not adapter.again(CLIENTS[0], 1000)
+    assert adapter.again(CLIENTS[0], 9000)
+    assert not adapter.again(CLIENTS[1], 100)
+    assert not adapter.again(CLIENTS[1], 9900)
+    assert not adapter.laggard(CLIENTS[0])
 
 
 def test_of_two_clients_none_is_a_laggard() -> None:
-    assert not Adapter(0.0).again("10.0.0.1", 100_000, 2)
+    assert not heard_of(2).again(CLIENTS[0], 100_000)
 
 
 def test_a_laggard_is_forgiven_in_time() -> None:
-    adapter = Adapter(0.0)
-    assert adapter.again("10.0.0.1", 9000, 4)
+    adapter = heard_of(4)
+    assert adapter.again(CLIENTS[0], 9000)
     adapter.look(2.0)
-    assert not adapter.laggard("10.0.0.1", 4)
+    assert not adapter.laggard(CLIENTS[0])
 
 
 # -- the queue of laggards ------------------------------------------------------------------------------
@@ -146,8 +184,25 @@ def test_a_laggards_repairs_get_a_small_share_while_there_is_other_work() -> Non
     assert abs(sent["late"] - LAGGARD_SHARE * sent["fresh"]) <= 1024
     rest = 0
     while queue:
-        rest += sum(count for _, _, count in queue.take(60, 9.0))
+        rest += sum(count for _, _, count in queue.take(60, 9.0 + ALONE_SECONDS))
     assert rest + sent["late"] == 40 * 1024
+
+
+def test_a_moment_without_other_work_is_not_the_laggards() -> None:
+    queue = sent_before(80)
+    for chunk in range(40):
+        queue.add(chunk, wire.FULL, 9.0, exact=True, late=True)
+    sent = {"late": 0, "fresh": 0}
+    for chunk in range(40, 80):
+        # The others ask for the next chunk only when they have looked at this one.
+        queue.add(chunk, wire.FULL, 9.0, exact=False)
+        while queue.ready(9.0):
+            for taken, _, count in queue.take(60, 9.0):
+                sent["late" if taken < 40 else "fresh"] += count
+    assert sent["fresh"] == 40 * 1024
+    assert abs(sent["late"] - LAGGARD_SHARE * sent["fresh"]) <= 1024
+    assert queue.ready_at == pytest.approx(9.0 + ALONE_SECONDS)
+    assert queue.ready(9.0 + ALONE_SECONDS)
 
 
 def test_what_somebody_else_wants_too_moves_over_and_is_sent_once() -> None:
@@ -157,7 +212,7 @@ def test_what_somebody_else_wants_too_moves_over_and_is_sent_once() -> None:
     queue.add(2, 1, 9.0, exact=False)
     assert len(queue) == 3
     assert queue.take(2, 9.0) == [(0, 0, 2)]
-    rest = queue.take(60, 9.0)
+    rest = queue.take(60, 9.0) + queue.take(60, 9.0 + ALONE_SECONDS)
     assert sorted(rest) == [(0, 2, 2), (2, 0, 1)]
     assert not queue
 
@@ -166,7 +221,7 @@ def test_what_was_never_sent_is_nobodys_repair() -> None:
     queue = sent_before(4)
     queue.add(1, 1, 9.0, exact=True, late=True)
     queue.add(3, 1, 9.0, exact=True, late=True)
-    assert queue.take(60, 9.0) == [(3, 0, 1), (1, 0, 1)]
+    assert queue.take(60, 9.0) + queue.take(60, 9.0 + ALONE_SECONDS) == [(3, 0, 1), (1, 0, 1)]
 
 
 def test_repeated_blocks_are_counted() -> None:

@@ -4,15 +4,18 @@
 
 The wire has no acknowledgements. What tells the server that it is too fast is what clients ask for again.
 
-* **Rate.** While little is asked for again the rate grows, but only while it is made use of: fast before the
-  first loss, slowly where the last one was. When at least a tenth of what was lately sent is asked for
-  again, it falls towards what was really sent. Less than that is the cable's loss, which a lower rate would
-  not mend. Of several clients with bad cables each loses other blocks, so when three or more ask it takes a
-  quarter.
+* **Rate.** It begins at the top of its scale: a slower start that grows until something is lost would be there
+  before the first request for it has come back. When at least a tenth of what was lately sent is asked for
+  again, it falls towards what arrived. Less than that is the cable's loss, which a lower rate would not mend.
+  Of several clients with bad cables each loses other blocks, so when three or more ask it takes a quarter.
+  While little is asked for again the rate grows, if it is made use of: slowly where the last loss was, faster
+  below.
 * **Laggards.** With three clients or more, one that alone asks again for several times what the others do
   is slower than they are. The rate is not for it to decide, and its repairs get a small share of the stream
   (:data:`LAGGARD_SHARE`) as long as there is other work. The same for one that joined late and wants the
   beginning.
+
+A client counts while it is heard of: one that vanished must not make a laggard of the one that is left.
 
 Times are seconds of one clock, amounts are blocks.
 """
@@ -21,8 +24,6 @@ from __future__ import annotations
 
 from typing import Final
 
-START: Final = 110_000.0
-"""Blocks per second to begin with: what a cable of 1 Gbit/s takes."""
 LEAST: Final = 200.0
 MOST: Final = 400_000.0
 """3.6 Gbit/s: more than nodes inflate and write. Who has faster ones says so by a fixed rate."""
@@ -31,12 +32,11 @@ WINDOW: Final = 0.02
 LAGGARD_SHARE: Final = 1 / 16
 """Blocks a laggard gets for each block of other work."""
 
-_GROW_FIRST: Final = 1.5
 _GROW: Final = 1.06
 _GROW_NEAR: Final = 1.01
 _NEAR: Final = 0.8
 _FALL: Final = 0.7
-_FALL_MOST: Final = 0.5
+_FALL_MOST: Final = 0.25
 _TOO_MUCH: Final = 0.1
 _TOO_MUCH_OF_SEVERAL: Final = 0.25
 _SEVERAL: Final = 3
@@ -46,39 +46,58 @@ _SETTLE_SECONDS: Final = 0.1
 _LAGGARD_LEAST: Final = 2048.0
 _LAGGARD_TIMES: Final = 4.0
 _FORGET_SECONDS: Final = 1.0
+_HEARD_SECONDS: Final = 3.0
 
 
 class Adapter:
     """Watches what is sent and what is asked for again; ``rate`` is in blocks per second."""
 
     def __init__(self, now: float) -> None:
-        self.rate = START
-        self._ceiling: float | None = None
+        self.rate = self._ceiling = MOST
         self._looked_at = self._settled_at = now
         self._window = 0
-        self._sent = self._lost = 0.0
+        self._sent = 0.0
+        self._heard: dict[str, float] = {}
+        self._lost: dict[str, float] = {}
         self._again: dict[str, float] = {}
+
+    def heard(self, client: str, now: float) -> None:
+        """Say that a client joined or asked for something."""
+        self._heard[client] = now
+
+    def gone(self, client: str) -> None:
+        """Say that a client has left."""
+        for kept in (self._heard, self._lost, self._again):
+            kept.pop(client, None)
 
     def sent(self, blocks: int) -> None:
         """Say what was sent."""
         self._window += blocks
 
-    def lost(self, blocks: int) -> None:
-        """Say how many blocks are to be sent again because they did not arrive."""
-        self._lost += blocks
+    def lost(self, client: str, blocks: int) -> None:
+        """Say how many blocks are to be sent again because they did not reach a client."""
+        self._lost[client] = self._lost.get(client, 0.0) + blocks
 
-    def again(self, client: str, blocks: int, clients: int) -> bool:
-        """Say what a client wants that was sent before; returns whether it is a laggard among ``clients``."""
+    def again(self, client: str, blocks: int) -> bool:
+        """Say what a client wants that was sent before; returns whether it is a laggard."""
         self._again[client] = self._again.get(client, 0.0) + blocks
-        return self.laggard(client, clients)
+        return self.laggard(client)
 
-    def laggard(self, client: str, clients: int) -> bool:
-        """Tell whether a client, one of ``clients``, falls behind the others."""
-        mine = self._again.get(client, 0.0)
-        if clients < 3 or mine < _LAGGARD_LEAST:
-            return False
-        others = (sum(self._again.values()) - mine) / (clients - 1)
-        return mine > _LAGGARD_TIMES * others
+    def laggard(self, client: str) -> bool:
+        """Tell whether a client falls behind the others."""
+        return self._again.get(client, 0.0) >= _LAGGARD_LEAST and self._alone(client, self._again)
+
+    def _alone(self, client: str, amounts: dict[str, float]) -> bool:
+        """Whether a client has several times what each of the others has, which are two at least."""
+        others = len(self._heard.keys() - {client})
+        mine = amounts[client]
+        return others >= _SEVERAL - 1 and mine * others > _LAGGARD_TIMES * (sum(amounts.values()) - mine)
+
+    def _shared_loss(self) -> float:
+        """Return what was lost, but not by a client that alone loses much."""
+        total = sum(self._lost.values())
+        worst = max(self._lost, key=self._lost.__getitem__, default="")
+        return total - self._lost[worst] if total and self._alone(worst, self._lost) else total
 
     def due(self, now: float) -> bool:
         """Whether the rate is to be looked at; :meth:`look` does it."""
@@ -89,25 +108,29 @@ class Adapter:
         span, self._looked_at = now - self._looked_at, now
         self._sent += self._window
         used, self._window = self._window / span, 0
+        lost = self._shared_loss()
         if now < self._settled_at:
             # What is asked for again now was lost before the rate fell.
-            self._lost = 0.0
-        elif self._lost and self._lost >= self._too_much() * self._sent:
+            self._lost.clear()
+        elif lost and lost >= self._too_much() * self._sent:
             self._ceiling = self.rate
-            self.rate = max(LEAST, self.rate * _FALL_MOST, min(self.rate, used) * _FALL)
+            arrived = max(_FALL_MOST, min(_FALL, 1.0 - lost / self._sent))
+            self.rate = max(LEAST, self.rate * _FALL_MOST, min(self.rate, used) * arrived)
             self._settled_at = now + _SETTLE_SECONDS
         elif used >= _MADE_USE_OF * self.rate:
-            self.rate = min(MOST, self.rate * self._growth())
-        kept = max(0.0, 1.0 - span / _LATELY_SECONDS)
-        self._sent, self._lost = self._sent * kept, self._lost * kept
-        kept = max(0.0, 1.0 - span / _FORGET_SECONDS)
-        self._again = {client: kept * blocks for client, blocks in self._again.items() if kept * blocks >= 1}
+            self.rate = min(MOST, self.rate * (_GROW if self.rate < _NEAR * self._ceiling else _GROW_NEAR))
+        self._sent *= max(0.0, 1.0 - span / _LATELY_SECONDS)
+        self._lost = _faded(self._lost, span / _LATELY_SECONDS)
+        self._again = _faded(self._again, span / _FORGET_SECONDS)
+        for client in [client for client, at in self._heard.items() if now - at > _HEARD_SECONDS]:
+            self.gone(client)
         return self.rate
 
     def _too_much(self) -> float:
         return _TOO_MUCH if len(self._again) < _SEVERAL else _TOO_MUCH_OF_SEVERAL
 
-    def _growth(self) -> float:
-        if self._ceiling is None:
-            return _GROW_FIRST
-        return _GROW if self.rate < _NEAR * self._ceiling else _GROW_NEAR
+
+def _faded(amounts: dict[str, float], share: float) -> dict[str, float]:
+    """Return what is left of amounts after ``share`` of them was forgotten; less than a block is nothing."""
+    left = max(0.0, 1.0 - share)
+    return {client: left * blocks for client, blocks in amounts.items() if left * blocks >= 1}

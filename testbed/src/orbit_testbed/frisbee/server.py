@@ -284,18 +284,20 @@ class Server:
             if chunk not in self.work:
                 self._dynamic_bad = True
         joined = self._addresses.get(address, 0.0)
+        self._adapter.heard(address, now)
         again = (bits & self.work.sent_once(chunk)).bit_count()
-        late = again > 0 and self._adapter.again(address, again, len(self._clients))
+        late = again > 0 and self._adapter.again(address, again)
         count.duplicate_requests += again > 0
         if self.work.add(chunk, bits, now, exact=exact, joined=joined, late=late):
             if exact and not late:
-                self._adapter.lost(again)
+                self._adapter.lost(address, again)
         else:
             count.requests_merged += 1
 
     def _join(self, ident: int, address: str, now: float) -> None:
         self._active_at = now
         self._addresses[address] = now
+        self._adapter.heard(address, now)
         if len(self._addresses) > CLIENTS_KEPT:
             del self._addresses[next(iter(self._addresses))]
         known = self._clients.pop((ident, address), None)
@@ -329,6 +331,7 @@ class Server:
         if client is None:
             return
         self.count.leaves += 1
+        self._adapter.gone(address)
         if not self._clients:
             self._empty_at = now
         clock = time.strftime("%H:%M:%S")
@@ -459,7 +462,7 @@ class Server:
                             wait = pause
                     else:
                         continue
-                elif self.work and now >= self._gather_until:
+                elif now >= self._gather_until and self.work.ready(now):
                     limit = min(MAX_SEGMENTS, self._pacer.allowed(now))
                     if limit:
                         blocks = self._send(now, limit)
@@ -494,6 +497,8 @@ class Server:
             wait = min(wait, max(0.001, (1 - self._reply_allowance) / REPLIES_PER_SECOND))
         if self.work and now < self._gather_until:
             wait = min(wait, self._gather_until - now)
+        elif self.work and not self.work.ready(now):
+            wait = min(wait, self.work.ready_at - now)
         if self.config.stats is not None and self._stats_of != self._stats_mark():
             wait = min(wait, max(0.0, self._stats_at + _STATS_SECONDS - now))
         if self.config.keepalive:

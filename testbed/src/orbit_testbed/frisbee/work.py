@@ -19,7 +19,9 @@ way while the blocks were, and answering it would send them twice to everybody.
 All this goes by when a request reached the machine, not by when the server found the time to look at it.
 
 A second queue holds what only laggards want (:mod:`.adapt`): blocks sent before, that the others have. While
-there is other work, it gets a share of the stream; what somebody else asks for as well moves over.
+there is other work, it gets a share of the stream; what somebody else asks for as well moves over. A moment
+without other work is no end of it: clients that are busy ask late, and what is sent in between takes from
+them the time to look at it. Only after :data:`ALONE_SECONDS` the laggards have the stream for themselves.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ ECHO_SECONDS = 0.25
 """How long after a pass a request for the whole chunk may be an echo of the time before it."""
 FLIGHT_SECONDS = 0.001
 """How long a block may be on its way to a client and the client's request on its way here."""
+ALONE_SECONDS = 0.25
+"""How long there has been no other work before laggards get all of the stream."""
 _FLYING_KEPT_SECONDS = 1.0
 _PASSES_KEPT = 64
 
@@ -49,6 +53,7 @@ class WorkQueue:
         self._late: dict[int, int] = {}
         self._late_credit = 0.0
         self._late_now = False
+        self._others_at = 0.0
         self._sent_once: dict[int, int] = {}
         self._current: int | None = None
         self._left = 0
@@ -135,17 +140,29 @@ class WorkQueue:
         if chunk in self._late:
             self._want_late(chunk, 0, ~bits)
 
+    def ready(self, now: float) -> bool:
+        """Tell whether something may be sent."""
+        return bool(self) and now >= self.ready_at
+
+    @property
+    def ready_at(self) -> float:
+        """When what is there may be sent, if nothing else is asked for."""
+        if self._current is not None or self._waiting or self._late_credit > 0:
+            return 0.0
+        return self._others_at + ALONE_SECONDS
+
     def _next(self) -> dict[int, int]:
         """Return the queue whose turn it is."""
         self._late_now = bool(self._late) and (not self._waiting or self._late_credit > 0)
         return self._late if self._late_now else self._waiting
 
-    def _charge(self, blocks: int) -> None:
+    def _charge(self, blocks: int, now: float) -> None:
         """Laggards save up for their turn while others are served, and pay for it."""
-        if self._late_now:
-            self._late_credit -= blocks if self._waiting else 0
-        elif self._late:
-            self._late_credit += blocks * LAGGARD_SHARE
+        if not self._late_now:
+            self._others_at = now
+            self._late_credit = self._late_credit + blocks * LAGGARD_SHARE if self._late else 0.0
+        elif now < self._others_at + ALONE_SECONDS:
+            self._late_credit -= blocks
         else:
             self._late_credit = 0.0
 
@@ -157,7 +174,7 @@ class WorkQueue:
         batch: list[tuple[int, int, int]] = []
         while self._flying and self._flying[0][0] < now - _FLYING_KEPT_SECONDS:
             self._flying.popleft()
-        while limit and (self._current is not None or (begin and (self._waiting or self._late))):
+        while limit and (self._current is not None or (begin and self.ready(now))):
             if self._current is None:
                 queue = self._next()
                 self._current = next(iter(queue))
@@ -173,7 +190,7 @@ class WorkQueue:
                 if not limit:
                     break
             self._flying.append((now, self._current, taken))
-            self._charge(taken.bit_count())
+            self._charge(taken.bit_count(), now)
             before = self._sent_once.get(self._current, 0)
             self.repeated += (before & taken).bit_count()
             self._sent_once[self._current] = before | taken
