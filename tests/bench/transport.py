@@ -423,7 +423,7 @@ class Bench:
         lab.shape("s1", None)
 
     def loss(self) -> None:
-        """Lost datagrams, and one client ten times slower than the others, at 200 Mbit/s."""
+        """Lost datagrams, of one client and of all."""
         settings: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...] = (
             ("one of 4 loses, -W 200 Mbit/s", ("-W", str(SHAPED)), (4,)),
             ("each of 4 loses by itself, -W 200 Mbit/s", ("-W", str(SHAPED)), (1, 2, 3, 4)),
@@ -431,6 +431,9 @@ class Bench:
         )
         for name, options, losers in settings:
             self._lossy(name, options, losers)
+
+    def slow(self) -> None:
+        """One client ten times slower than the others."""
         print("\nOne client at a tenth of the speed (its link 20 Mbit/s, the others' free)")
         for name, options in (("-W 200 Mbit/s", ("-W", str(SHAPED))), ("no -W", ())):
             alone, mixed, slow = [], [], []
@@ -535,6 +538,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "zip": Bench.zipping,
     "rate": Bench.rate,
     "loss": Bench.loss,
+    "slow": Bench.slow,
     "groups": Bench.groups,
 }
 
