@@ -4,12 +4,12 @@
 
 The wire has no acknowledgements. What tells the server that it is too fast is what clients ask for again.
 
-* **Rate.** It begins at the top of its scale: a slower start that grows until something is lost would be there
-  before the first request for it has come back. When at least a tenth of what was lately sent is asked for
-  again, it falls towards what arrived. Less than that is the cable's loss, which a lower rate would not mend.
-  Of several clients with bad cables each loses other blocks, so when three or more ask it takes a quarter.
-  While little is asked for again the rate grows, if it is made use of: slowly where the last loss was, faster
-  below.
+* **Rate.** It begins at the top of its scale: a slower start that grows until something is lost would be
+  there before the first request for it has come back. When at least a tenth of what was lately sent is asked
+  for again, it falls towards what arrived. Less than that is the cable's loss, which a lower rate would not
+  mend. Of several clients with bad cables each loses other blocks, so when three or more ask it takes a
+  quarter. While little is asked for again the rate grows, if it is made use of: slowly where the last loss
+  was, faster below.
 * **Laggards.** With three clients or more, one that alone asks again for several times what the others do
   is slower than they are. The rate is not for it to decide, and its repairs get a small share of the stream
   (:data:`LAGGARD_SHARE`) as long as there is other work. The same for one that joined late and wants the
