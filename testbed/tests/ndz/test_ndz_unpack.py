@@ -236,6 +236,18 @@ def test_a_bsd_label_is_moved_and_cut_to_its_partition() -> None:
     assert relocated(chunk, 0) == bytes(SECTOR) + label.ljust(SECTOR, b"\1")
 
 
+def test_a_bsd_label_that_cannot_hold_its_place_is_refused() -> None:
+    label = bsd_label([(300, 0), (500, (1 << 32) - 63)])
+    chunk = make_chunk(2, [(0, 1)], label.ljust(SECTOR, b"\1"), relocations=[(1, 0, 0, 276)])
+    assert relocated(chunk, 62, 1 << 33)
+    with pytest.raises(NdzError, match="would begin at sector 4294967296, which its label cannot hold"):
+        relocated(chunk, 63, 1 << 33)
+    # The raw partition is the whole disk, as far as the label can tell.
+    label = bsd_label([(0, 0), (0, 0), (4000, 0)])
+    chunk = make_chunk(2, [(0, 1)], label.ljust(SECTOR, b"\1"), relocations=[(1, 0, 0, 276)])
+    assert relocated(chunk, 63, 1 << 33)[148 + 32 :][:8] == struct.pack("<II", 0xFFFFFFFF, 63)
+
+
 def test_a_label_that_is_none_is_refused() -> None:
     chunk = make_chunk(2, [(0, 2)], noise(2), relocations=[(1, 1, 0, 276)])
     with pytest.raises(NdzError, match="BSD disk label where none is"):
@@ -244,7 +256,13 @@ def test_a_label_that_is_none_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("relocation", "problem"),
-    [((2, 1, 0, 276), "OpenBSD"), ((3, 1, 0, 4), "4 bytes instead of 5"), ((4, 1, 0, 100), "instead of 512")],
+    [
+        ((2, 1, 0, 276), "OpenBSD"),
+        ((3, 1, 0, 4), "4 bytes instead of 5"),
+        ((4, 1, 0, 100), "instead of 512"),
+        ((1, 1, 500, 4), "4 bytes are no BSD disk label"),
+        ((1, 1, 364, 147), "147 bytes are no BSD disk label"),
+    ],
 )
 def test_what_cannot_be_relocated_is_refused_before_writing(
     disk: Path, relocation: tuple[int, int, int, int], problem: str

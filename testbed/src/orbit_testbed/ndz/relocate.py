@@ -27,6 +27,8 @@ _LABEL_PARTITIONS_AT = 148
 _LABEL_PARTITION_SIZE = 16
 _LABEL_RAW_PARTITION = 2
 
+_DAMAGED = "the image is damaged: fetch or make it again"
+
 KNOWN = frozenset(
     (
         fmt.RELOC_BSD_LABEL,
@@ -74,7 +76,11 @@ def check(relocations: Sequence[Relocation], base: int) -> None:
             raise NdzError(
                 f"type {relocation.type} has {relocation.length} bytes instead of {wanted}",
                 field=f"relocation {i}",
-                remedy="the image is damaged: fetch or make it again",
+                remedy=_DAMAGED,
+            )
+        if relocation.type == fmt.RELOC_BSD_LABEL and relocation.length < _LABEL_PARTITIONS_AT:
+            raise NdzError(
+                f"{relocation.length} bytes are no BSD disk label", field=f"relocation {i}", remedy=_DAMAGED
             )
         if relocation.type == fmt.RELOC_OPENBSD_LABEL and base:
             raise NdzError(
@@ -136,15 +142,20 @@ def _move_label(piece: bytearray, at: int, length: int, base: int, size: int) ->
     if magic != _LABEL_MAGIC or end > length:
         raise NdzError(
             "a relocation names a BSD disk label where none is",
-            remedy="the image is damaged: fetch or make it again",
+            remedy=_DAMAGED,
         )
     for i in range(count):
         entry = at + _LABEL_PARTITIONS_AT + i * _LABEL_PARTITION_SIZE
         sectors, start = struct.unpack_from("<II", piece, entry)
         if i == _LABEL_RAW_PARTITION:
-            sectors, start = size, 0
+            sectors, start = min(size, fmt.MAX_SECTORS - 1), 0
         if sectors:
             sectors = max(0, min(sectors, size - start))
+            if start + base >= fmt.MAX_SECTORS:
+                raise NdzError(
+                    f"a BSD partition would begin at sector {start + base}, which its label cannot hold",
+                    remedy="write to a partition nearer the start of the disk",
+                )
             struct.pack_into("<II", piece, entry, sectors, start + base)
     struct.pack_into("<H", piece, at + _LABEL_CHECKSUM_AT, 0)
     checksum = _xor16(memoryview(piece)[at : at + end])
