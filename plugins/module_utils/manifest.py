@@ -15,8 +15,8 @@ import json
 import re
 import typing as t
 
-#: Bytes of the largest manifest that is fetched and handed to nodes: that of an image file of about 128 GiB.
-MAX_SIZE = 32 * 1024 * 1024
+#: Bytes of the largest manifest that imagezip makes, that is fetched, and that is handed to nodes.
+MAX_SIZE = 64 * 1024 * 1024
 SECTOR = 512
 CHUNK = 1024 * 1024
 #: Characters of the longest identity.

@@ -66,7 +66,9 @@ def read_image(image: bytes) -> tuple[list[tuple[int, bytes]], int, list[list[tu
         magic, length, own, total, size, count = struct.unpack_from("<IIiiii", chunk)
         first, after, relocation_count = struct.unpack_from("<IIi", chunk, 24)
         version = magic - 0x69696968
-        assert (own, total, size, first) == (number, 0, 4096, at)
+        # In a file, the first chunk says how many there are.
+        assert total in ((0, len(image) // CHUNK) if number == 0 else (0,))
+        assert (own, size, first) == (number, 4096, at)
         begin = REGIONS_AT[version]
         assert count + 2 * relocation_count <= (469 if version == 4 else 507)
         regions = list(struct.iter_unpack("<II", chunk[begin : begin + 8 * count]))
@@ -88,6 +90,11 @@ def read_image(image: bytes) -> tuple[list[tuple[int, bytes]], int, list[list[tu
         at = after
         layout.append(regions)
     return stored, at, layout
+
+
+def through_a_pipe(image: bytes) -> bytes:
+    """Return an image as it is when its first chunk cannot be changed in the end (versions 2 and 3)."""
+    return image[:12] + bytes(4) + image[16:]
 
 
 def assert_same_where_stored(image: bytes, disk: bytes) -> list[tuple[int, int]]:

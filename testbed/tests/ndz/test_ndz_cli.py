@@ -25,6 +25,7 @@ from ndz_tools import (
     put,
     put_gpt,
     swap_header,
+    through_a_pipe,
 )
 
 from orbit_testbed.ndz import dump_cli, unzip_cli, zip_cli
@@ -126,7 +127,7 @@ def test_a_disk_goes_through_an_image(tmp_path: Path, disk: Path, call: Call) ->
 
 def test_pipes_give_the_same_as_files(disk: Path, image: Path) -> None:
     zipped = run("zip", disk, "-").stdout
-    assert zipped == image.read_bytes()
+    assert zipped == through_a_pipe(image.read_bytes()) != image.read_bytes()
     unzipped = run("unzip", "-", "-", stdin=zipped)
     assert unzipped.stdout == stored_part(disk.read_bytes(), bytes(DISK_SECTORS * SECTOR))
     assert b"Wrote" in unzipped.stderr
@@ -258,7 +259,7 @@ def test_devices_and_pipes_are_written_in_place(tmp_path: Path, disk: Path, imag
     assert call("unzip", image, "/dev/null")[0] == 0
     os.mkfifo(tmp_path / "pipe")
     with subprocess.Popen(program("zip", disk, tmp_path / "pipe"), stderr=subprocess.DEVNULL) as writer:
-        assert (tmp_path / "pipe").read_bytes() == image.read_bytes()
+        assert (tmp_path / "pipe").read_bytes() == through_a_pipe(image.read_bytes())
         assert writer.wait(30) == 0
 
 
@@ -273,10 +274,22 @@ DAMAGED = {
     "a few bytes of one": (lambda image: image[:3000], "chunk 0: "),
     "truncated": (lambda image: image[: CHUNK + 5], "chunk 1: "),
     "trailing garbage": (lambda image: image + b"x", "bytes"),
-    "trailing zeros": (lambda image: image + bytes(CHUNK), "magic: 0x00000000 is no image"),
-    "last chunk missing": (lambda image: image[:CHUNK], None),
+    "trailing zeros": (lambda image: image + bytes(CHUNK), "the index says 3 but 4 are there"),
+    "zeros behind one made for a pipe": (
+        lambda image: through_a_pipe(image) + bytes(CHUNK),
+        "magic: 0x00000000 is no image",
+    ),
+    "last chunk missing": (
+        lambda image: image[:-CHUNK],
+        "number of chunks: the index says 3 but 2 are there",
+    ),
+    "all but the first missing": (lambda image: image[:CHUNK], "the index says 3 but 1 are there"),
+    "last chunk missing, made for a pipe": (lambda image: through_a_pipe(image)[:-CHUNK], None),
     "first chunk missing": (lambda image: image[CHUNK:], "chunk 0: chunk number: the index says 1"),
-    "chunk missing": (lambda image: image[:CHUNK] + image[2 * CHUNK :], "chunk 1: chunk number"),
+    "chunk missing": (
+        lambda image: through_a_pipe(image[:CHUNK] + image[2 * CHUNK :]),
+        "chunk 1: chunk number",
+    ),
     "chunk of another image": (
         lambda image: (
             image[:CHUNK]
@@ -329,7 +342,15 @@ def test_a_bad_start_of_a_pipe_is_noticed_in_time(tmp_path: Path, image: Path, k
 
 
 @pytest.mark.parametrize(
-    "kind", ["truncated", "trailing garbage", "chunk missing", "of an older program, truncated"]
+    "kind",
+    [
+        "truncated",
+        "trailing garbage",
+        "chunk missing",
+        "last chunk missing",
+        "all but the first missing",
+        "of an older program, truncated",
+    ],
 )
 def test_a_bad_end_of_a_pipe_leaves_no_file(tmp_path: Path, image: Path, kind: str) -> None:
     bad = DAMAGED[kind][0](image.read_bytes())
@@ -411,6 +432,58 @@ def test_wrong_use_is_one_clear_line_and_status_1(
     assert problem in last
     assert rest(tmp_path) == there
     assert image.read_bytes() == content
+
+
+def test_a_pipe_that_ends_at_the_border_of_a_chunk(image: Path) -> None:
+    done = run("unzip", "-", "-", stdin=image.read_bytes()[:-CHUNK], status=1)
+    assert done.stderr.endswith(
+        b"imageunzip: standard input: has 2 chunks of 3; "
+        b"the image is not complete, or something follows it: fetch it again\n"
+    )
+    done = run("dump", "-", stdin=image.read_bytes()[:-CHUNK], status=1)
+    assert done.stderr == b"imagedump: standard input: has 2 of 3 chunks\n"
+
+
+def test_a_signature_that_nobody_verifies_is_told_once(tmp_path: Path, call: Call) -> None:
+    image = tmp_path / "x"
+    chunks = [
+        make_chunk(4, [(n, 1)], bytes(SECTOR), checksum=0x8001, number=n, first=n, after=n + 1)
+        for n in range(3)
+    ]
+    image.write_bytes(b"".join(chunks))
+    for target in (tmp_path / "new", "-"):
+        status, _, err = call("unzip", image, target)
+        assert status == 0
+        assert err.count("the image is signed, which is not verified") == 1
+
+
+def test_a_disk_of_2_tib_is_refused_before_the_work(tmp_path: Path, call: Call) -> None:
+    """Its last sector could be written, but not where the last chunk ends."""
+    disk = tmp_path / "large"
+    for size, status in ((2 << 40, 1), ((2 << 40) + 512, 1), ((2 << 40) - 512, 0)):
+        disk.touch()
+        os.truncate(disk, size)
+        put(disk, 0, mbr([(0x82, 2048, 8)]))
+        put(disk, 2048, swap_header())
+        found, _, err = call("zip", disk, tmp_path / "x")
+        assert found == status, err
+        if status:
+            assert "sectors, one image holds 4294967295 (2 TiB less 512 bytes); store its partitions" in err
+    assert call("dump", tmp_path / "x")[0] == 0
+
+
+def test_remains_of_another_kind_are_not_what_a_file_system_is(tmp_path: Path, call: Call) -> None:
+    """An ext file system in use where swap was once: as swap, all but 32 KiB of it would be lost."""
+    disk = tmp_path / "dirty"
+    fill(disk, 400 * SECTOR)
+    put(disk, 0, swap_header())
+    put(disk, 2, bytes(56) + b"\x53\xef" + bytes(454))
+    status, _, err = call("zip", "-l", disk, tmp_path / "x")
+    assert status == 1
+    assert f"{disk}: no file system that can be read (ext: it is dirty: " in err
+    assert not (tmp_path / "x").exists()
+    put(disk, 2, bytes(512))
+    assert call("zip", "-l", disk, tmp_path / "x")[0] == 0
 
 
 def test_a_writer_that_is_stopped_leaves_the_old_file(tmp_path: Path, disk: Path) -> None:
@@ -521,12 +594,22 @@ def test_dump_shows_relocations(tmp_path: Path, call: Call) -> None:
 
 def test_the_status_of_dump_counts_bad_images(tmp_path: Path, image: Path, call: Call) -> None:
     names = []
-    for kind in ("truncated", "trailing garbage", "text", "chunk missing", "of an index", "empty"):
+    kinds = (
+        "truncated",
+        "trailing garbage",
+        "text",
+        "chunk missing",
+        "of an index",
+        "empty",
+        "last chunk missing",
+    )
+    for kind in kinds:
         names.append(tmp_path / kind)
         names[-1].write_bytes(DAMAGED[kind][0](image.read_bytes()))
     status, out, err = call("dump", names[0], image, *names[1:], "nothing")
-    assert status == 7
+    assert status == 8
     assert f"{image}: " in out
+    assert f"imagedump: {names[-1]}: has 2 of 3 chunks\n" in err
     for name in [*names, "nothing"]:
         assert f"imagedump: {name}: " in err
     assert call("dump", "-i", tmp_path / "chunk missing")[0] == 0

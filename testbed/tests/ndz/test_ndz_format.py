@@ -310,6 +310,56 @@ def test_version_1_may_leave_holes_but_not_go_back() -> None:
         tiling.add(parse_index(make_chunk(1, [(24, 5)], b"", number=2)))
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_chunks_that_count_differently_are_not_mixed(order: tuple[int, ...]) -> None:
+    def index(number: int, total: int) -> ChunkIndex:
+        chunk = make_chunk(2, [(number, 1)], b"", number=number, first=number, after=number + 1, total=total)
+        return parse_index(chunk)
+
+    tiling = Tiling()
+    for number in order:
+        tiling.add(index(number, (3, 0, 3)[number]))
+    assert tiling.total == 3
+    tiling = Tiling()
+    last = next(number for number in reversed(order) if number != 1)
+    for number in order[: order.index(last)]:
+        tiling.add(index(number, (3, 0, 4)[number]))
+    with pytest.raises(NdzError, match=r"number of chunks: \d, other chunks say \d"):
+        tiling.add(index(last, (3, 0, 4)[last]))
+
+
+def test_a_checksum_that_one_bit_switches_off_is_missed() -> None:
+    """A signature's chunk looks like that; but then all chunks of the image have one."""
+    tiling = Tiling()
+    chunks = [
+        bytearray(
+            encode_chunk(
+                [b"abc"],
+                version=4,
+                number=n,
+                regions=[Region(n, 1)],
+                first=n,
+                after=n + 1,
+                checksum=True,
+            )
+        )
+        for n in range(3)
+    ]
+    tiling.add(parse_index(chunks[0], 0))
+    chunks[1][39] |= 0x80
+    chunks[2][38] = 0
+    for number in (1, 2):
+        with pytest.raises(NdzError, match="checksum type: the chunks are of different images"):
+            tiling.add(parse_index(chunks[number], number))
+
+
+def test_a_sector_is_short_only_once() -> None:
+    """Twice, bytes of the sector before it would be left out as well."""
+    relocations = [(6, 1, 0, 100), (6, 1, 0, 200)]
+    with pytest.raises(NdzError, match="relocation 1: sector 1 is short twice"):
+        parse_index(make_chunk(2, [(0, 2)], b"", relocations=relocations))
+
+
 def test_an_image_begins_at_sector_0() -> None:
     with pytest.raises(NdzError, match="first sector: 3 instead of 0"):
         Tiling().add(parse_index(make_chunk(2, [(3, 5)], b"", first=3)))

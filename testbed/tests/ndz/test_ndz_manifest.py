@@ -8,13 +8,15 @@ import hashlib
 import json
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
-from ndz_tools import make_chunk, read_image
+from ndz_tools import make_chunk, read_image, through_a_pipe
 
 from orbit_testbed.ndz import manifest, write, zip_cli
 from orbit_testbed.ndz.format import NdzError
@@ -130,7 +132,7 @@ def test_where_none_is_made(tmp_path: Path, disk: Path, capfdbinary: pytest.Capt
     assert zip_cli.main(["-r", str(disk), "-"]) == 0
     assert zip_cli.main(["-r", str(disk), "/dev/null"]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"disk", "y.ndz"}
-    assert capfdbinary.readouterr().out == image.read_bytes()
+    assert capfdbinary.readouterr().out == through_a_pipe(image.read_bytes())
     assert zip_cli.main(["--manifest", str(image), "-"]) == 0
     assert parse(capfdbinary.readouterr().out, "-") == manifest.of_image(image)
 
@@ -152,12 +154,25 @@ def test_both_or_neither(tmp_path: Path, disk: Path, image: Path, monkeypatch: p
     assert manifest.read(path_of(image)) == manifest.of_image(image)
 
 
-def test_an_error_in_the_sums_is_an_error() -> None:
+def finish(recorder: Recorder, image: Path) -> Manifest:
+    with image.open("rb") as file:
+        return recorder.finish(file.fileno())
+
+
+def test_an_error_in_the_sums_is_an_error(image: Path) -> None:
     recorder = Recorder()
     recorder.chunk(b"no chunk" * 512)
     recorder.data(b"more")
     with pytest.raises(NdzError, match="is no image"):
-        recorder.finish(0)
+        finish(recorder, image)
+
+
+def test_a_file_that_is_not_what_was_written_is_an_error(image: Path) -> None:
+    recorder = Recorder()
+    recorder.data(bytes(512))
+    recorder.chunk(bytes(make_chunk(2, [(0, 1)], bytes(512))))
+    with pytest.raises(NdzError, match=f"{3 * CHUNK} bytes instead of {CHUNK}"):
+        finish(recorder, image)
 
 
 def test_a_sidecar_in_the_way(tmp_path: Path, disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,6 +251,8 @@ def changes() -> Iterator[tuple[int, dict[str, Any]]]:
             yield 2, {field: value}
     yield 2, {"chunk": 2}
     yield 2, {"regions": [[0, 1]]}
+    yield 2, {"regions": [[0, 1 << 32]], "first": 0, "after": 1 << 32}
+    yield 1, {"regions": [[0, 1 << 32]], "after": 1 << 32}
     yield 2, {"bytes": 1}
     yield 2, {"first": 0}
     yield 2, {"data": "0" * 62}
@@ -316,14 +333,76 @@ def test_any_bytes_are_parsed_or_refused(text: bytes) -> None:
         parse(text, "m")
 
 
-def test_records_cost_little_memory() -> None:
+def test_none_is_made_that_nobody_reads(
+    tmp_path: Path,
+    disk: Path,
+    image: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Neither is one left that is of another image."""
+    size = path_of(image).stat().st_size
+    # What is written at this limit can be read.
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "MAX_SIZE", size + 128)
+        assert zip_cli.main(["-r", str(disk), str(image)]) == 0
+        assert manifest.read(path_of(image))
+    content = image.read_bytes()
+    monkeypatch.setattr(manifest, "MAX_SIZE", size - 1)
+    capsys.readouterr()
+    for arguments in (["--identity", "x", str(disk), str(image)], ["--manifest", str(image)]):
+        assert zip_cli.main(["-r", *arguments]) == 1
+        assert f"its manifest would be larger than {size - 1} bytes; let it be" in capsys.readouterr().err
+        assert path_of(image).exists()
+    assert zip_cli.main(["-r", str(disk), str(image)]) == 0
+    assert f"imagezip: warning: {image}: without manifest: its manifest would be" in capsys.readouterr().err
+    assert image.read_bytes() == content
+    assert {path.name for path in tmp_path.iterdir()} == {"disk", "x.ndz"}
+
+
+def test_all_who_read_it_have_one_limit() -> None:
+    """The collection, which cannot import this package, has the number once more."""
+    theirs = Path(__file__).parents[3] / "plugins/module_utils/manifest.py"
+    assert "\nMAX_SIZE = 64 * 1024 * 1024\n" in theirs.read_text(encoding="utf-8")
+    assert manifest.MAX_SIZE == 64 * 1024 * 1024
+
+
+def test_as_large_as_can_be_it_takes_little_memory() -> None:
+    """Parsed, it must not take much more than its text, of which a client with 200 MB has 64 MiB."""
+    code = """
+import resource, sys
+from array import array
+from orbit_testbed.ndz import manifest
+entries, at = manifest.Entries(), 0
+for number in range(60_000):
+    regions = array("I", [at, 5, at + 10, 5, at + 100, 7])
+    entries.append(manifest.Entry(number, bytes(32), at, at + 200, regions, 17 * 512, bytes(32), False))
+    at += 200
+whole = manifest.Manifest(2, 60_000 << 20, 0, bytes(32), entries)
+text = whole.encode()
+del entries
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = manifest.parse(text, "m")
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert found == whole
+print(len(text) // 1024, after - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    text, more = map(int, done.stdout.split())
+    assert text > 15_000
+    assert more < 0.7 * text
+
+
+def test_records_cost_little_memory(tmp_path: Path) -> None:
     """A chunk with the most regions takes some kilobytes, not a hundred."""
     regions = [(i * 10, 1) for i in range(500)]
     chunk = bytes(make_chunk(2, regions, bytes(500 * 512)))
     recorder = Recorder()
     recorder.data(bytes(500 * 512))
     recorder.chunk(chunk)
-    (entry,) = recorder.finish(0).entries
+    path = tmp_path / "x.ndz"
+    path.write_bytes(chunk)
+    (entry,) = finish(recorder, path).entries
     assert entry.regions.itemsize * len(entry.regions) == 4000
     assert entry.ranges() == [(i * 5120, 512) for i in range(500)]
 

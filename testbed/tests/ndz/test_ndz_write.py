@@ -198,6 +198,31 @@ def test_uuid_and_checksum_are_in_every_chunk(mixed: Path) -> None:
         assert index.digest is not None
 
 
+@pytest.mark.parametrize("version", [2, 3, 4])
+@pytest.mark.parametrize("checksum", [False, True])
+@pytest.mark.parametrize("sectors", [1, 4500])
+def test_the_first_chunk_is_amended_by_the_number_of_chunks(
+    tmp_path: Path, version: int, checksum: bool, sectors: int
+) -> None:
+    path = tmp_path / "noise"
+    path.write_bytes(random.Random(3).randbytes(sectors * SECTOR))
+    image, heads = bytearray(), list[bytes]()
+    options = Options(version=version, checksum=checksum and version == 4)
+    with Source.open(path) as source:
+        count = write_image(plan_raw(source), image.extend, options, amend=heads.append).chunks
+    assert count == (1 if sectors == 1 else 3)
+    assert parse_index(image[:CHUNK]).total == 0
+    (head,) = heads
+    assert len(head) == 4096
+    changed = head + image[4096:CHUNK]
+    index = parse_index(changed, 0, chunks=count)
+    assert index.total == count
+    assert (index.digest is not None) == options.checksum
+    differing = {at for at in range(4096) if head[at] != image[at]}
+    assert differing - set(range(72, 92)) == {12}
+    assert (differing == {12}) == (not options.checksum)
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [

@@ -46,6 +46,9 @@ DEFAULT_LEVEL = 4
 WINDOW = 32768
 """How many bytes a deflate stream can refer back to."""
 
+_STEP = 1 << 20
+"""Bytes inflated at a time where a stream is not inflated whole."""
+
 STREAM_HEAD = b"\x78\x5e"
 STREAM_TAIL = b"\x03\x00"
 """An empty last block; the big-endian Adler-32 of all data follows it."""
@@ -69,24 +72,28 @@ class Inflater:
         self._rest: Buffer = data
         self._name, self._chunk = name, chunk
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int) -> bytearray:
         """Return the next ``size`` bytes, not fewer."""
-        if not size:
-            return b""
+        result = bytearray(size)
+        self.read_into(memoryview(result))
+        return result
+
+    def read_into(self, room: memoryview) -> None:
+        """Fill ``room`` with the next bytes."""
+        at = 0
         try:
-            piece: bytes = self._stream.decompress(self._rest, size)
-            self._rest = self._stream.unconsumed_tail
-            while len(piece) < size and not self._stream.eof:
-                more = self._stream.decompress(self._rest, size - len(piece))
-                if not more:
+            while at < len(room) and not self._stream.eof:
+                # The library puts together what it returns, which takes its size once more.
+                piece = self._stream.decompress(self._rest, min(_STEP, len(room) - at))
+                if not piece:
                     break
                 self._rest = self._stream.unconsumed_tail
-                piece += more
+                room[at : at + len(piece)] = piece
+                at += len(piece)
         except self._error as error:
             raise self._bad(f"does not inflate ({error})") from None
-        if len(piece) < size:
+        if at < len(room):
             raise self._bad("inflates to less than the regions hold")
-        return piece
 
     def finish(self) -> None:
         """Check that the stream and the data end here."""
@@ -116,6 +123,8 @@ class Workspace:
     """Where whole streams of at most ``room`` bytes of output are inflated. For one thread at a time."""
 
     def __init__(self, room: int) -> None:
+        self._room = room
+        self._memory: memoryview | None = None
         self._inflater: Any = None
         if (library := libdeflate()) is not None:
             from orbit_testbed.ndz.libdeflate import Inflater as Whole
@@ -136,9 +145,13 @@ class Workspace:
                 return whole
             # Wrong in some way: the other library says in which.
         stream = Inflater(data, name=name, chunk=chunk)
-        result = stream.read(size)
+        if self._memory is None or size > len(self._memory):
+            # Of this, too, the system gives only what is used.
+            self._memory = memoryview(bytearray(max(size, self._room)))
+        result = self._memory[:size]
+        stream.read_into(result)
         stream.finish()
-        return memoryview(result)
+        return result
 
 
 def adler32(data: Buffer, value: int = 1) -> int:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import os
 import signal
@@ -83,6 +84,7 @@ class NewFile:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._wanted = True
         try:
             mode = os.stat(name).st_mode
         except FileNotFoundError:
@@ -110,13 +112,21 @@ class NewFile:
     def __enter__(self) -> NewFile:
         return self
 
+    def drop(self) -> None:
+        """Leave no file of that name in the end, nor the one that was there."""
+        self._wanted = False
+
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             if self.in_place:
                 return
-            if kind is None:
+            if kind is None and not self._wanted:
+                os.unlink(self.path)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.realpath(self.name))
+            elif kind is None:
                 os.fsync(self.fd)
                 os.rename(self.path, os.path.realpath(self.name))
             else:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from orbit_testbed.ndz.format import SECTOR
 from orbit_testbed.ndz.ranges import Range, scale, subtract, union
-from orbit_testbed.ndz.source import NotUnderstood, Source
+from orbit_testbed.ndz.source import NotThisKind, NotUnderstood, Source
 
 MAGIC = 0xEF53
 _SUPER_AT, _SUPER_SIZE = 1024, 1024
@@ -91,7 +91,7 @@ class _Super:
             return int.from_bytes(raw[at : at + 4], "little")
 
         if u16(0x38) != MAGIC:
-            raise NotUnderstood("it has no ext superblock")
+            raise NotThisKind("it has no ext superblock")
         revision = u32(0x4C)
         self.compat, self.incompat, self.ro_compat = (
             (u32(0x5C), u32(0x60), u32(0x64)) if revision else (0, 0, 0)
@@ -241,7 +241,7 @@ def free_ranges(source: Source) -> list[Range]:
     such file system or when it is dirty, damaged or has unknown features.
     """
     if source.sectors * SECTOR < _SUPER_AT + _SUPER_SIZE:
-        raise NotUnderstood("it is too small")
+        raise NotThisKind("it is too small")
     sb = _Super(source.read(_SUPER_AT, _SUPER_SIZE))
     if sb.blocks * sb.block_size > source.sectors * SECTOR:
         raise NotUnderstood("it is larger than its partition")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from orbit_testbed.ndz.format import SECTOR
 from orbit_testbed.ndz.ranges import Range, union
-from orbit_testbed.ndz.source import NotUnderstood, Source
+from orbit_testbed.ndz.source import NotThisKind, NotUnderstood, Source
 
 _BPB = struct.Struct("<HBHBHHBHHHII")
 _BAD_CLUSTER = {12: 0xFF7, 16: 0xFFF7, 32: 0x0FFFFFF7}
@@ -36,13 +36,13 @@ def free_ranges(source: Source) -> list[Range]:
         sectors32,
     ) = _BPB.unpack_from(boot, 11)
     if boot[510:] != b"\x55\xaa" or boot[0] not in (0xEB, 0xE9):
-        raise NotUnderstood("it has no boot sector")
+        raise NotThisKind("it has no boot sector")
     if sector_size not in (512, 1024, 2048, 4096):
         raise NotUnderstood(f"its sectors have {sector_size} bytes")
     if not per_cluster or per_cluster & (per_cluster - 1):
         raise NotUnderstood(f"its clusters have {per_cluster} sectors")
     if not reserved or fats not in (1, 2) or media not in (0xF0, *range(0xF8, 0x100)):
-        raise NotUnderstood("its boot sector is not that of a FAT file system")
+        raise NotThisKind("its boot sector is not that of a FAT file system")
     total = sectors16 or sectors32
     fat_size = fat_size16 or int.from_bytes(boot[36:40], "little")
     root_sectors = -(-root_entries * 32 // sector_size)

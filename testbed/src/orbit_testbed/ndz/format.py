@@ -10,6 +10,7 @@ of the 2004 (versions 1 to 3) and 2016 (versions 1 to 4) programs.
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -42,6 +43,8 @@ _REGION = struct.Struct("<II")
 _RELOCATION = struct.Struct("<IIII")
 _HEADER_SIZE = {1: 24, 2: 36, 3: 36, 4: 344}
 _DIGEST_AT, _DIGEST_FIELD, _DIGEST_SIZE = 72, 256, 20
+_TOTAL = struct.Struct("<i")
+_TOTAL_AT = 12
 
 Buffer = bytes | bytearray | memoryview
 
@@ -241,8 +244,13 @@ def parse_index(
     if relocation_count:
         end = relocations_at + relocation_count * _RELOCATION.size
         relocations = tuple(map(Relocation._make, _RELOCATION.iter_unpack(view[relocations_at:end])))
+        short: set[int] = set()
         for i, relocation in enumerate(relocations):
             problem = _relocation_problem(relocation, regions)
+            if relocation.type == RELOC_SHORT_SECTOR:
+                if relocation.sector in short:
+                    problem = f"sector {relocation.sector} is short twice"
+                short.add(relocation.sector)
             if problem:
                 raise bad(f"relocation {i}", problem)
 
@@ -341,35 +349,60 @@ def encode_chunk(
     return result
 
 
+def with_total(chunk: bytes, total: int) -> bytes:
+    """Return a chunk of :func:`encode_chunk` whose index says that the image has ``total`` chunks."""
+    changed = bytearray(chunk)
+    _TOTAL.pack_into(changed, _TOTAL_AT, total)
+    index = parse_index(memoryview(chunk)[:INDEX_SIZE])
+    if index.digest is not None:
+        changed[_DIGEST_AT : _DIGEST_AT + _DIGEST_SIZE] = _sha1(changed, index.length)
+    return bytes(changed)
+
+
+_UNSEEN = -1
+_KIND_FIELDS = ("magic", "UUID", "checksum type", "checksum type")
+
+
 class Tiling:
     """Checks chunk indexes of one image against each other, in any order.
 
     From version 2 on the chunks of an image speak for [0, end) without holes or overlaps; in version 1
-    they ascend. All chunks have one version and one UUID.
+    they ascend. All chunks have one version, one UUID and one kind of checksum, and those that say how many
+    there are say the same. Takes 16 bytes of memory for each chunk.
     """
 
     def __init__(self, *, name: str | None = None) -> None:
         self._name = name
-        self._ranges: dict[int, tuple[int, int]] = {}
-        self._kind: tuple[int, bytes | None] | None = None
+        self._firsts, self._afters = array("q"), array("q")
+        self._kind: tuple[object, ...] = ()
+        self.total = 0
+        """The number of chunks of the image, 0 as long as none has said it."""
 
     def add(self, index: ChunkIndex) -> None:
         """Take in the index of one more chunk; raises :class:`NdzError` when it does not fit the others."""
         number = index.number
-        kind = (index.version, index.uuid)
-        if self._kind is None:
-            self._kind = kind
-        elif kind != self._kind:
-            field = "magic" if index.version != self._kind[0] else "UUID"
-            raise self._bad(number, field, "the chunks are of different images")
+        kind = (index.version, index.uuid, index.signed, index.digest is not None)
+        self._kind = self._kind or kind
+        for field, there, known in zip(_KIND_FIELDS, kind, self._kind, strict=True):
+            if there != known:
+                raise self._bad(number, field, "the chunks are of different images")
+        if index.total and self.total and index.total != self.total:
+            raise self._bad(number, "number of chunks", f"{index.total}, other chunks say {self.total}")
+        self.total = self.total or index.total
         if index.version >= 2 and number == 0 and index.first != 0:
             raise self._bad(number, "first sector", f"{index.first} instead of 0")
-        self._ranges[number] = (index.first, index.after)
-        for low in (number - 1, number):
-            if low in self._ranges and low + 1 in self._ranges:
-                after, first = self._ranges[low][1], self._ranges[low + 1][0]
-                if after > first or (after < first and index.version >= 2):
-                    raise self._bad(low + 1, "first sector", f"{first}, but chunk {low} goes up to {after}")
+        firsts, afters = self._firsts, self._afters
+        missing = number + 2 - len(firsts)
+        if missing > 0:
+            firsts.extend([_UNSEEN] * missing)
+            afters.extend([_UNSEEN] * missing)
+        firsts[number], afters[number] = index.first, index.after
+        for low in (number - 1, number) if number else (0,):
+            after, first = afters[low], firsts[low + 1]
+            if _UNSEEN in (after, first):
+                continue
+            if after > first or (after < first and index.version >= 2):
+                raise self._bad(low + 1, "first sector", f"{first}, but chunk {low} goes up to {after}")
 
     def _bad(self, number: int, field: str, problem: str) -> NdzError:
         return NdzError(problem, name=self._name, chunk=number, field=field, remedy=_DAMAGED)

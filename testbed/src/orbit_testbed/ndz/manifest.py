@@ -17,18 +17,20 @@ in lower-case hexadecimal. The file is ASCII, one JSON object per line, each lin
   the disk depends on where the partition lies, so that it cannot be compared with ``data``;
 * last ``{"end": HEX}``, the digest of all the bytes before this line.
 
-The version changes when an old reader would misread the file.
+The version changes when an old reader would misread the file. A manifest has at most :data:`MAX_SIZE` bytes;
+what a reader makes of it takes about half of that.
 """
 
 from __future__ import annotations
 
 import os
+import struct
 import threading
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, overload
 
 from orbit_testbed.ndz.format import (
     CHUNK_SIZE,
@@ -48,7 +50,8 @@ from orbit_testbed.ndz.unpack import contents
 
 SUFFIX: Final = ".manifest"
 MAX_SIZE: Final = 64 << 20
-"""Bytes of the largest manifest that is read; one of a 4 GiB image has about 1 MiB."""
+"""Bytes of the largest manifest that is written and read: that of an image file of about 200 GiB, less when
+the data is in many pieces."""
 MAX_IDENTITY: Final = 255
 """Characters of the longest identity."""
 FORMAT_VERSION: Final = 1
@@ -57,6 +60,7 @@ _NAME: Final = "orbit.imaging"
 _ALGORITHM: Final = "sha256"
 _DIGEST_SIZE: Final = 32
 _LINE_LIMIT: Final = 64 << 10
+_END_SIZE: Final = 128
 _QUEUED: Final = 64
 _AGAIN = "make it again: imagezip --manifest IMAGE"
 
@@ -109,6 +113,60 @@ class Entry(NamedTuple):
         return byte_ranges(self.regions, self.size)
 
 
+class Entries(Sequence[Entry]):
+    """Chunks in order, packed: each takes about 110 bytes of memory, and 8 for each of its regions."""
+
+    _FIELDS: Final = struct.Struct("<32s32sQQQI?")
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._packed = bytearray()
+        self._places = array("Q")
+        for entry in entries:
+            self.append(entry)
+
+    def append(self, entry: Entry) -> None:
+        """Add the next chunk."""
+        self._places.append(len(self._packed))
+        self._packed += self._FIELDS.pack(
+            entry.digest,
+            entry.data,
+            entry.first,
+            entry.after,
+            entry.size,
+            len(entry.regions),
+            entry.relocated,
+        )
+        self._packed += entry.regions.tobytes()
+
+    def amend(self, number: int, digest: bytes) -> None:
+        """Change the digest of a chunk."""
+        at = self._places[number]
+        self._packed[at : at + len(digest)] = digest
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, number: int, /) -> Entry: ...
+    @overload
+    def __getitem__(self, number: slice, /) -> list[Entry]: ...
+
+    def __getitem__(self, number: int | slice, /) -> Entry | list[Entry]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(len(self))[number]]
+        number = range(len(self))[number]
+        at = self._places[number]
+        digest, data, first, after, size, count, relocated = self._FIELDS.unpack_from(self._packed, at)
+        at += self._FIELDS.size
+        regions = array("I", bytes(memoryview(self._packed)[at : at + 4 * count]))
+        return Entry(number, digest, first, after, regions, size, data, relocated)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(Entry.__eq__, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class Manifest(NamedTuple):
     """Everything about one image. ``size`` is in bytes, ``mtime_ns`` in nanoseconds since 1970.
 
@@ -123,7 +181,7 @@ class Manifest(NamedTuple):
     identity: str = ""
 
     def encode(self) -> bytes:
-        """Return the manifest's file."""
+        """Return the manifest's file. Raises :class:`ManifestError` when nobody would read one so large."""
         head: dict[str, Any] = {
             "manifest": _NAME,
             "version": FORMAT_VERSION,
@@ -136,8 +194,16 @@ class Manifest(NamedTuple):
         }
         if self.identity:
             head["identity"] = check_identity(self.identity)
-        body = "".join(_line(item) for item in (head, *map(_entry_fields, self.entries))).encode("ascii")
-        return body + _line({"end": sha256(body).hexdigest()}).encode("ascii")
+        text = bytearray(_line(head))
+        for entry in self.entries:
+            text += _line(_entry_fields(entry))
+            if len(text) > MAX_SIZE - _END_SIZE:
+                raise ManifestError(
+                    f"its manifest would be larger than {MAX_SIZE} bytes",
+                    remedy="let it be checked by its own means (-V 4 -a)",
+                )
+        text += _line({"end": sha256(text).hexdigest()})
+        return bytes(text)
 
 
 def check_identity(text: str) -> str:
@@ -174,10 +240,10 @@ def byte_ranges(flat: array[int], size: int) -> list[tuple[int, int]]:
     return ranges
 
 
-def _line(fields: dict[str, Any]) -> str:
+def _line(fields: dict[str, Any]) -> bytes:
     import json
 
-    return json.dumps(fields, separators=(",", ":")) + "\n"
+    return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def _entry_fields(entry: Entry) -> dict[str, Any]:
@@ -196,15 +262,18 @@ def _entry_fields(entry: Entry) -> dict[str, Any]:
 # -- reading -----------------------------------------------------------------------------------------------
 
 
-def parse(text: bytes, name: str) -> Manifest:
+def parse(text: bytes | bytearray, name: str) -> Manifest:
     """Parse and validate a manifest; ``name`` goes into errors. Raises :class:`ManifestError`."""
     if len(text) > MAX_SIZE:
         raise ManifestError(f"larger than {MAX_SIZE} bytes", name=name, remedy=_AGAIN)
-    lines = text.split(b"\n")
-    if len(lines) < 4 or lines.pop():
+    # All lines at a time would take as much memory again as the text.
+    count = text.count(b"\n")
+    if count < 3 or not text.endswith(b"\n"):
         raise ManifestError("is no manifest, or cut off", name=name, remedy=_AGAIN)
+    last = text.rindex(b"\n", 0, -1) + 1
+    lines = _lines(text)
     reader = _Reader(name)
-    head = reader.fields(0, lines[0])
+    head = reader.fields(0, next(lines))
     if head.get("manifest") != _NAME:
         raise ManifestError("is no manifest of an image", name=name, remedy="give the .manifest of the image")
     # By what they look like: in Python, 1 equals both 1.0 and true.
@@ -214,18 +283,18 @@ def parse(text: bytes, name: str) -> Manifest:
             name=name,
             remedy=f"version {FORMAT_VERSION} with {_ALGORITHM} is; {_AGAIN}",
         )
-    end = reader.digest(len(lines) - 1, reader.fields(len(lines) - 1, lines[-1]), "end")
-    if end != sha256(memoryview(text)[: len(text) - len(lines[-1]) - 1]).digest():
+    end = reader.digest(count - 1, reader.fields(count - 1, text[last:-1]), "end")
+    if end != sha256(memoryview(text)[:last]).digest():
         raise ManifestError("damaged: the digest in its last line is another", name=name, remedy=_AGAIN)
     version = reader.number(0, head, "image_version", VERSIONS[-1])
     size = reader.number(0, head, "size", MAX_SECTORS * SECTOR)
     chunks = reader.number(0, head, "chunks", MAX_SECTORS)
-    if version not in VERSIONS or not chunks or size != chunks * CHUNK_SIZE or len(lines) != chunks + 2:
-        raise reader.bad(0, f"{size} bytes, {chunks} chunks and {len(lines)} lines do not go together")
+    if version not in VERSIONS or not chunks or size != chunks * CHUNK_SIZE or count != chunks + 2:
+        raise reader.bad(0, f"{size} bytes, {chunks} chunks and {count} lines do not go together")
     tiling = Tiling(name=name)
-    entries = []
+    entries = Entries()
     for at in range(1, chunks + 1):
-        entry = reader.entry(at, reader.fields(at, lines[at]))
+        entry = reader.entry(at, reader.fields(at, next(lines)))
         try:
             tiling.add(entry.layout(version))
         except NdzError as error:
@@ -239,6 +308,13 @@ def parse(text: bytes, name: str) -> Manifest:
         entries,
         reader.identity(head),
     )
+
+
+def _lines(text: bytes | bytearray) -> Iterator[bytes | bytearray]:
+    at = 0
+    while (end := text.find(b"\n", at)) >= 0:
+        yield text[at:end]
+        at = end + 1
 
 
 def read(path: str | Path) -> Manifest:
@@ -262,7 +338,7 @@ class _Reader:
     def bad(self, line: int, problem: str) -> ManifestError:
         return ManifestError(problem, name=f"{self._name}: line {line + 1}", remedy=_AGAIN)
 
-    def fields(self, line: int, text: bytes) -> dict[str, Any]:
+    def fields(self, line: int, text: bytes | bytearray) -> dict[str, Any]:
         if len(text) > _LINE_LIMIT:
             raise self.bad(line, f"longer than {_LINE_LIMIT} bytes")
         import json
@@ -332,7 +408,7 @@ class _Reader:
             if not (isinstance(region, list) and [type(value) for value in region] == [int, int]):
                 raise self.bad(line, "a region is no pair of numbers")
             start, count = region
-            if start < at or count < 1 or start + count > after:
+            if start < at or not 1 <= count < MAX_SECTORS or start + count > after:
                 raise self.bad(
                     line, f"region {start}, {count} does not lie behind sector {at} before {after}"
                 )
@@ -359,21 +435,21 @@ def data_ranges(index: ChunkIndex) -> list[tuple[int, int]]:
     ]
 
 
-def _entry(chunk: Buffer, index: ChunkIndex, data: bytes | None) -> Entry:
-    """Describe a chunk; ``data`` is the digest of what it inflates to, if known."""
+def _entry(chunk: Buffer, index: ChunkIndex, digest: bytes, data: bytes | None) -> Entry:
+    """Describe a chunk with that digest; ``data`` is the digest of what it inflates to, if known."""
     last = index.regions[-1].end - 1
     relocated = any(
         relocation.type != RELOC_SHORT_SECTOR or relocation.sector != last for relocation in index.relocations
     )
     size = sum(length for _, length in data_ranges(index))
     if data is None or index.relocations:
-        digest = sha256()
+        sums = sha256()
         for _, piece in contents(chunk, index):
-            digest.update(piece)
-        data = digest.digest()
+            sums.update(piece)
+        data = sums.digest()
     return Entry(
         index.number,
-        sha256(chunk).digest(),
+        digest,
         index.first,
         index.after,
         flat_regions(index.regions),
@@ -393,10 +469,9 @@ class Recorder:
     def __init__(self) -> None:
         self._queue: SimpleQueue[tuple[bytes, bool] | None] = SimpleQueue()
         self._room = threading.Semaphore(_QUEUED)
-        self._image = sha256()
         self._data = sha256()
         self._version = 0
-        self._entries: list[Entry] = []
+        self._entries = Entries()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="manifest", daemon=True)
         self._thread.start()
@@ -428,17 +503,35 @@ class Recorder:
         # The index alone: it was just written, its checksum need not be verified.
         index = parse_index(memoryview(data)[:INDEX_SIZE], len(self._entries))
         self._version = index.version
-        self._image.update(data)
-        self._entries.append(_entry(data, index, self._data.digest()))
+        self._entries.append(_entry(data, index, bytes(_DIGEST_SIZE), self._data.digest()))
         self._data = sha256()
 
-    def finish(self, mtime_ns: int, identity: str = "") -> Manifest:
-        """Return the manifest; ``mtime_ns`` is the time stamp of the finished image file."""
+    def finish(self, image: int, identity: str = "") -> Manifest:
+        """Return the manifest of the finished image, which is open for reading as ``image``.
+
+        Its digest is made here, as the first chunk has changed since it was taken in; those of the chunks are
+        made beside it, so that two processors have something to do. Raises what went wrong in the thread, and
+        :class:`NdzError` when the file is not what was taken in.
+        """
         self.close()
         if self._error is not None:
             raise self._error
+        # Imported here: clients load this module, too.
+        from concurrent.futures import ThreadPoolExecutor
+
+        digest = sha256()
+        memory = memoryview(bytearray(CHUNK_SIZE))
+        with ThreadPoolExecutor(1, thread_name_prefix="manifest") as other:
+            for number in range(len(self._entries)):
+                chunk = memory[: os.preadv(image, [memory], number * CHUNK_SIZE)]
+                own = other.submit(sha256, chunk)
+                digest.update(chunk)
+                self._entries.amend(number, own.result().digest())
+        state = os.fstat(image)
         size = len(self._entries) * CHUNK_SIZE
-        return Manifest(self._version, size, mtime_ns, self._image.digest(), self._entries, identity)
+        if state.st_size != size:
+            raise NdzError(f"{state.st_size} bytes instead of {size}: it changed while it was written")
+        return Manifest(self._version, size, state.st_mtime_ns, digest.digest(), self._entries, identity)
 
     def close(self) -> None:
         """End the thread."""
@@ -457,7 +550,7 @@ def of_image(path: str | Path, identity: str = "") -> Manifest:
     name = os.fspath(path)
     image = sha256()
     tiling = Tiling(name=name)
-    entries = []
+    entries = Entries()
     version = 0
     with open(name, "rb") as file:
         before = os.fstat(file.fileno())
@@ -478,7 +571,7 @@ def of_image(path: str | Path, identity: str = "") -> Manifest:
             tiling.add(index)
             version = index.version
             try:
-                entries.append(_entry(chunk, index, None))
+                entries.append(_entry(chunk, index, sha256(chunk).digest(), None))
             except NdzError as error:
                 error.name = name
                 raise

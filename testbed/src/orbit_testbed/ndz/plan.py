@@ -14,7 +14,7 @@ from orbit_testbed.ndz import extfs, fat, swap
 from orbit_testbed.ndz.disk import Partition, read_table
 from orbit_testbed.ndz.format import MAX_SECTORS, NdzError
 from orbit_testbed.ndz.ranges import Range, complement, shift, subtract, total, union
-from orbit_testbed.ndz.source import NotUnderstood, Source
+from orbit_testbed.ndz.source import NotThisKind, NotUnderstood, Source
 
 MIN_FREE = 64
 """Shortest run of free sectors that is left out, as the originals have it."""
@@ -34,8 +34,13 @@ class Plan:
     """
 
     def __init__(self, source: Source) -> None:
-        if source.sectors > MAX_SECTORS:
-            raise NdzError("larger than the 2 TiB an image can hold", name=source.name)
+        # The first sector behind a chunk must fit its index as well.
+        if source.sectors >= MAX_SECTORS:
+            raise NdzError(
+                f"{source.sectors} sectors, one image holds {MAX_SECTORS - 1} (2 TiB less 512 bytes)",
+                name=source.name,
+                remedy="store its partitions one by one (-s)",
+            )
         if not source.sectors:
             raise NdzError("is empty", name=source.name)
         self.source = source
@@ -108,7 +113,8 @@ def plan_partition(source: Source, number: int, *, raw: bool = False, min_free: 
 def plan_filesystem(source: Source, *, min_free: int = MIN_FREE) -> Plan:
     """Store a source that is, as a whole, one file system or swap area of a known kind.
 
-    Raises NdzError when it is none or cannot be relied on.
+    Raises NdzError when it is none or cannot be relied on. The first kind it seems to be is what it is: what
+    looks like another kind besides may be remains of something older.
     """
     plan = Plan(source)
     reasons = []
@@ -117,7 +123,9 @@ def plan_filesystem(source: Source, *, min_free: int = MIN_FREE) -> Plan:
             free = reader(source)
         except NotUnderstood as reason:
             reasons.append(f"{kind}: {reason}")
-            continue
+            if isinstance(reason, NotThisKind):
+                continue
+            break
         plan.notes.append(f"{source.name}: {plan.end} sectors, {kind}, {total(free)} free")
         plan.leave_out(free, min_free)
         return plan

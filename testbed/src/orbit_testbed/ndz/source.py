@@ -23,6 +23,10 @@ class NotUnderstood(Exception):
     """A table or file system is damaged, in use or of an unknown kind; the text is the reason."""
 
 
+class NotThisKind(NotUnderstood):
+    """Nothing there looks like the kind of file system that was looked for."""
+
+
 class Source:
     """A readable run of sectors.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from orbit_testbed.ndz.format import SECTOR
 from orbit_testbed.ndz.ranges import Range
-from orbit_testbed.ndz.source import NotUnderstood, Source
+from orbit_testbed.ndz.source import NotThisKind, NotUnderstood, Source
 
 _PAGE_SIZES = (4096, 8192, 16384, 32768, 65536)
 _KEPT = 32768
@@ -24,4 +24,4 @@ def free_ranges(source: Source) -> list[Range]:
             return [(kept, source.sectors)] if kept < source.sectors else []
         if mark.startswith((b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001")):
             raise NotUnderstood("it holds a hibernated system")
-    raise NotUnderstood("it has no swap header")
+    raise NotThisKind("it has no swap header")

@@ -214,9 +214,8 @@ class Target:
         :class:`NdzError`.
         """
         self.check(index)
-        for relocation in index.relocations:
-            if relocation.type not in relocate.KNOWN:
-                self._say(f"{self.name}: relocations of unknown type {relocation.type} are ignored")
+        for text in oddities(index):
+            self._say(f"{self.name}: {text}")
         written = 0
         with self._lock:
             # As many as there are threads that write, and the one used last first.
@@ -400,6 +399,15 @@ def contents(
         yield sector, changed
     if stream is not None:
         stream.finish()
+
+
+def oddities(index: ChunkIndex) -> Iterator[str]:
+    """Yield what is odd about a chunk but no error."""
+    if index.signed:
+        yield "the image is signed, which is not verified: nothing here has the key"
+    for relocation in index.relocations:
+        if relocation.type not in relocate.KNOWN:
+            yield f"relocations of unknown type {relocation.type} are ignored"
 
 
 def _reason(error: OSError) -> str:

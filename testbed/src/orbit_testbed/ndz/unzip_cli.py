@@ -29,7 +29,7 @@ from orbit_testbed.ndz.format import (
     version_of,
 )
 from orbit_testbed.ndz.source import NotUnderstood, Source
-from orbit_testbed.ndz.unpack import FILE_VARIABLE, Target, contents
+from orbit_testbed.ndz.unpack import FILE_VARIABLE, Target, contents, oddities
 
 PROGRAM = "imageunzip"
 _TORN = "the image is not complete, or something follows it: fetch it again"
@@ -143,8 +143,9 @@ class _Image:
             self.end, self.data_end = _end(index), index.regions[-1].end
             yield chunk, index
             number += 1
-        if number != (self._count or index.total or number):
-            raise NdzError(f"ends after {number} of its chunks", name=self.name, remedy=_TORN)
+        wanted = self._count or tiling.total or number
+        if number != wanted:
+            raise NdzError(f"has {number} chunks of {wanted}", name=self.name, remedy=_TORN)
 
 
 def _end(last: ChunkIndex) -> int:
@@ -162,11 +163,16 @@ class _Stream:
         self._fd = fd
         self._fill = (pattern or 0).to_bytes(4, "little") * (CHUNK_SIZE // 4)
         self._at = 0
+        self._said: set[str] = set()
         self.bytes_covered = self.bytes_written = 0
 
     def write_chunk(self, chunk: Buffer, index: ChunkIndex) -> None:
         """Write a chunk behind the one before."""
         relocate.check(index.relocations, 0)
+        for text in oddities(index):
+            if text not in self._said:
+                self._said.add(text)
+                command.say(PROGRAM, f"warning: {text}")
         for sector, piece in contents(chunk, index):
             self._fill_to(sector)
             command.write_all(self._fd, piece)

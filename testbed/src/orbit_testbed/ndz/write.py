@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol
 from orbit_testbed.ndz import codec
 from orbit_testbed.ndz.format import (
     DATA_MAX,
+    INDEX_SIZE,
     REGION_LIMIT,
     RELOC_SHORT_SECTOR,
     SECTOR,
@@ -27,6 +28,7 @@ from orbit_testbed.ndz.format import (
     Region,
     Relocation,
     encode_chunk,
+    with_total,
 )
 from orbit_testbed.ndz.plan import Plan
 from orbit_testbed.ndz.ranges import Range
@@ -94,6 +96,8 @@ class _Packer:
         self._record = record
         self._region_limit = REGION_LIMIT[options.version] - reserve
         self.number = 0
+        self.head = b""
+        """The first chunk, once it is finished."""
         self._first = 0
         self._begin()
 
@@ -179,6 +183,7 @@ class _Packer:
         if self._record is not None:
             self._record.chunk(chunk)
         self._emit(chunk)
+        self.head = self.head or chunk
         self.number += 1
         self._first = after
         self._begin()
@@ -203,11 +208,15 @@ def write_image(
     *,
     progress: Callable[[int], None] | None = None,
     record: Record | None = None,
+    amend: Callable[[bytes], None] | None = None,
 ) -> Written:
     """Write an image of what ``plan`` holds; each chunk of 1 MiB is handed to ``emit`` in order.
 
     ``progress`` is called with the number of bytes of data packed so far; ``record`` is told of all data
-    and chunks. Raises :class:`NdzError` for options that exclude each other and for read errors.
+    and chunks. ``amend``, for an output that can be changed, gets in the end what replaces the first 4096
+    bytes: with the number of chunks, by which a reader notices that the last ones are missing. Elsewhere that
+    field is 0, as in most images of the field. Raises :class:`NdzError` for options that exclude each other
+    and for read errors.
     """
     if options.version not in WRITABLE:
         raise NdzError(f"version {options.version} cannot be written", remedy="use 2, 3 or 4")
@@ -226,6 +235,8 @@ def write_image(
             progress(done)
     relocations = [Relocation(RELOC_SHORT_SECTOR, source.sectors - 1, 0, short)] if short else []
     packer.close(plan.end, relocations)
+    if amend is not None:
+        amend(with_total(packer.head, packer.number)[:INDEX_SIZE])
     return Written(packer.number, done)
 
 

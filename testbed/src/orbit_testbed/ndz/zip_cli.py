@@ -169,7 +169,7 @@ def _work(args: argparse.Namespace) -> int:
         if args.info:
             return 0
         if args.output == "-":
-            _write(plan, sys.stdout.fileno(), options, args)
+            _write(plan, sys.stdout.fileno(), options, args, in_place=True)
             return 0
         if os.path.exists(args.output) and os.path.samefile(args.input, args.output):
             raise NdzError("is the input", name=args.output, remedy="name another output")
@@ -183,7 +183,7 @@ def _write_files(plan: Plan, options: Options, args: argparse.Namespace) -> None
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(command.NewFile(args.output))
         if not wanted:
-            _write(plan, file.fd, options, args)
+            _write(plan, file.fd, options, args, in_place=file.in_place)
             return
         sidecar = _sidecar(args.output)
         # The image gets its name first. Should the machine die before the manifest has its own, an older one
@@ -193,9 +193,18 @@ def _write_files(plan: Plan, options: Options, args: argparse.Namespace) -> None
         stack.push(ending)
         recorder = manifest.Recorder()
         stack.callback(recorder.close)
-        _write(plan, file.fd, options, args, recorder)
-        made = recorder.finish(os.fstat(file.fd).st_mtime_ns, args.identity or "")
-        command.write_all(sidecar.fd, made.encode())
+        _write(plan, file.fd, options, args, recorder, in_place=file.in_place)
+        made = recorder.finish(file.fd, args.identity or "")
+        try:
+            text = made.encode()
+        except manifest.ManifestError as error:
+            if args.identity:
+                raise
+            # Hours of work are in the image, which is good without.
+            command.say(PROGRAM, f"warning: {args.output}: without manifest: {error}")
+            sidecar.drop()
+            return
+        command.write_all(sidecar.fd, text)
 
 
 def _wants_manifest(args: argparse.Namespace) -> bool:
@@ -223,14 +232,25 @@ def _write_manifest(args: argparse.Namespace) -> int:
 
 
 def _write(
-    plan: Plan, fd: int, options: Options, args: argparse.Namespace, record: manifest.Recorder | None = None
+    plan: Plan,
+    fd: int,
+    options: Options,
+    args: argparse.Namespace,
+    record: manifest.Recorder | None = None,
+    *,
+    in_place: bool,
 ) -> None:
     def emit(chunk: bytes) -> None:
         command.write_all(fd, chunk)
         if args.dots:
             print(".", end="", file=sys.stderr, flush=True)
 
-    written = write_image(plan, emit, options, record=record)
+    def amend(index: bytes) -> None:
+        os.lseek(fd, 0, os.SEEK_SET)
+        command.write_all(fd, index)
+
+    # What is no file of our own may be a pipe, and a device looks the same in both.
+    written = write_image(plan, emit, options, record=record, amend=None if in_place else amend)
     if args.dots:
         print(file=sys.stderr)
     command.say(
