@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import http.client
 import ipaddress
 import json
@@ -20,10 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+import trustme
 
 from orbit_testbed.services import serve, web
 from orbit_testbed.services.access import Access, AccessError
@@ -190,42 +186,17 @@ def test_options_that_cannot_be_met_are_named(tmp_path: Path) -> None:
 # -- TLS
 
 
-def certificate_for(folder: Path, *addresses: str) -> tuple[Path, Path]:
-    """Make a certificate of its own authority for some addresses; return it and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "orbit-testbed test")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(text)) for text in addresses]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate, secret = folder / "service.crt", folder / "service.key"
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    secret.touch(0o600)
-    secret.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return certificate, secret
-
-
 @pytest.fixture
 def secured(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """``python -m orbit_testbed.services`` with token and TLS; its URL and its certificate."""
-    certificate, key = certificate_for(tmp_path, "127.0.0.1")
-    token = tmp_path / "token"
+    """``python -m orbit_testbed.services`` with token and TLS; its URL and the certificate to trust."""
+    certificate, key, trusted, token = (
+        tmp_path / name for name in ("service.crt", "service.key", "ca", "token")
+    )
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(trusted)
+    issued = authority.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
     token.touch(0o600)
     token.write_text(f"{TOKEN}\n")
     command = [sys.executable, "-m", "orbit_testbed.services", "--listen", "A=127.0.0.1:0"]
@@ -236,7 +207,7 @@ def secured(tmp_path: Path) -> Iterator[tuple[str, Path]]:
             assert process.stderr is not None
             _dialect, url = process.stdout.readline().split()
             assert process.stdout.readline() == "ready\n"
-            yield url, certificate
+            yield url, trusted
         finally:
             process.terminate()
             assert process.wait(20) == 0
@@ -244,9 +215,9 @@ def secured(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def test_token_and_tls_together(secured: tuple[str, Path]) -> None:
-    url, certificate = secured
+    url, trusted = secured
     assert url.startswith("https://127.0.0.1:")
-    trusting = ssl.create_default_context(cafile=str(certificate))
+    trusting = ssl.create_default_context(cafile=str(trusted))
     request = urllib.request.Request(f"{url}/cmc/on?x=1&y=1", headers=bearing(TOKEN))
     with urllib.request.urlopen(request, timeout=20, context=trusting) as reply:
         assert reply.read() == b"OK"
