@@ -38,11 +38,19 @@ def new_group() -> str:
 
 
 def make_image(
-    chunks: int, *, sectors: int = 40, gap: int = 24, seed: int = 0, version: int = 3
+    chunks: int,
+    *,
+    sectors: int = 40,
+    gap: int = 24,
+    seed: int = 0,
+    version: int = 3,
+    checksum: bool = False,
+    counted: bool = False,
 ) -> tuple[bytes, bytes]:
     """Return an image and the disk that it must give.
 
-    A chunk holds ``sectors`` of random data and speaks for ``gap`` free ones behind them.
+    A chunk holds ``sectors`` of random data and speaks for ``gap`` free ones behind them. ``counted``: the
+    first chunk says how many there are.
     """
     source = random.Random(seed)
     image, disk = bytearray(), bytearray()
@@ -57,6 +65,8 @@ def make_image(
             regions=[Region(at, sectors)],
             first=at,
             after=after,
+            total=chunks if counted and not number else 0,
+            checksum=checksum,
         )
         disk += data + bytes(gap * 512)
         at = after

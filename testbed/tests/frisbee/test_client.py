@@ -4,16 +4,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import threading
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from orbit_testbed.frisbee import wire
 from orbit_testbed.frisbee.client import ClientError
+from orbit_testbed.frisbee.net import Endpoint, NetError
 from orbit_testbed.ndz.format import NdzError
+from orbit_testbed.ndz.unpack import Target
 
-from .stand import HOME, Fetch, HandServer, Party, Stand, make_image, new_group, wait_until
+from .stand import DEADLINE, HOME, Fetch, HandServer, Party, Stand, make_image, new_group, wait_until
 
 
 def fetch(stand: Stand, hand: HandServer, size: int, **options: object) -> Fetch:
@@ -191,6 +198,158 @@ def test_an_error_in_a_writer_ends_the_client_though_the_server_is_silent(stand:
     with pytest.raises(NdzError, match="chunk 0: magic"):
         fetch(stand, server, len(disk), silence=20.0, ascending=True).wait()
     assert time.monotonic() - start < 10
+
+
+@pytest.fixture
+def held_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Disks that take nothing until the event is set."""
+    goes_on = threading.Event()
+    write = Target.write_chunk
+
+    def wait(self: Target, *arguments: Any) -> None:
+        assert goes_on.wait(DEADLINE)
+        write(self, *arguments)
+
+    monkeypatch.setattr(Target, "write_chunk", wait)
+    try:
+        yield goes_on
+    finally:
+        goes_on.set()
+
+
+def wait_for_full_buffers(waiting: Fetch, buffers: int) -> None:
+    def full() -> bool:
+        assembly = getattr(waiting.client, "_assembly", None)
+        return assembly is not None and assembly.complete == buffers and not assembly.filling
+
+    wait_until(full, "full buffers")
+
+
+def test_memory_is_bounded_while_the_disk_takes_nothing(stand: Stand, held_disk: threading.Event) -> None:
+    """What then comes is dropped, and nothing is asked for. Both are counted, and end with the wait."""
+    image, disk = make_image(10)
+    server = stand.keep(HandServer(image))
+    waiting = fetch(stand, server, len(disk), buffers=3, silence=DEADLINE)
+    wait_for_full_buffers(waiting, 3)
+    client = waiting.client
+
+    def asked() -> int:
+        return client._asker.requests + client._asker.partial_requests
+
+    before = asked()
+    there = {chunk for chunk in range(10) if client._assembly.is_untouched(chunk)}
+    assert len(there) == 7
+    for chunk in there:
+        for block in range(1024):
+            at = (chunk * 1024 + block) * 1024
+            server.send(wire.encode_block(server.own, chunk, block, image[at : at + 1024]))
+        # At the pace of the client: what its socket loses, it does not have to drop.
+        wait_until(lambda: client._assembly.dropped >= 1024, "dropped blocks")
+        client._assembly.dropped = 0
+    idle = client._asker.idle_rounds
+    wait_until(lambda: client._asker.idle_rounds >= idle + 3, "times to ask again")
+    assembly = client._assembly
+    assert (assembly.free, assembly.complete, len(assembly.filling)) == (0, 3, 0)
+    assert len(assembly._spare) == 0
+    assert asked() == before
+    held_disk.set()
+    assert waiting.wait().disk.read_bytes() == disk
+    assert (assembly.free, len(assembly._spare)) == (3, 3), "no buffer was made besides"
+
+
+@pytest.mark.parametrize("mute", [False, True])
+def test_a_slow_disk_is_not_the_servers_silence(stand: Stand, held_disk: threading.Event, mute: bool) -> None:
+    """While all buffers wait for the disk nothing is asked for; afterwards silence counts again."""
+    image, disk = make_image(4)
+    server = stand.keep(HandServer(image, mute_after=2048 if mute else None))
+    waiting = fetch(stand, server, len(disk), buffers=2, silence=0.4)
+    wait_for_full_buffers(waiting, 2)
+    until = time.monotonic() + 1.5
+    wait_until(lambda: time.monotonic() > until, "the end of the wait")
+    assert waiting.error is None
+    start = time.monotonic()
+    held_disk.set()
+    if not mute:
+        assert waiting.wait().disk.read_bytes() == disk
+        return
+    with pytest.raises(ClientError, match=r"silent for 0\.4 seconds, 2 of 4 chunks are missing") as caught:
+        waiting.wait()
+    assert caught.value.status == 110
+    assert time.monotonic() - start >= 0.4
+
+
+def test_the_group_cannot_be_joined_again(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a moment: it is tried again. For good: an error of one line."""
+    image, disk = make_image(2)
+    real = Endpoint._membership
+
+    def run(number: int) -> Fetch:
+        def membership(self: Endpoint, option: int) -> None:
+            tried.append(option)
+            # The first joins, then they leave and join by turns.
+            if 1 < len(tried) <= 4:
+                raise OSError(number, os.strerror(number))
+            real(self, option)
+
+        tried: list[int] = []
+        server = stand.keep(HandServer(image, mute_after=1500))
+        monkeypatch.setattr(Endpoint, "_membership", membership)
+        waiting = fetch(stand, server, len(disk), keepalive=0.02, silence=1.0)
+        with pytest.raises((ClientError, NetError)) as caught:
+            waiting.wait()
+        monkeypatch.setattr(Endpoint, "_membership", real)
+        assert ("has been silent" in str(caught.value)) == (number == errno.ENODEV)
+        assert (len(tried) > 6) == (number == errno.ENODEV)
+        if number != errno.ENODEV:
+            assert re.fullmatch(r"cannot join 239\.\S+ again from 127\.0\.0\.1: .*", str(caught.value))
+        return waiting
+
+    run(errno.ENODEV)
+    run(errno.ENOMEM)
+
+
+def test_a_file_that_was_cut_at_the_border_of_a_chunk(stand: Stand) -> None:
+    image, disk = make_image(3, counted=True)
+    server = stand.keep(HandServer(image))
+    assert fetch(stand, server, len(disk)).wait().disk.read_bytes() == disk
+    for there in (1, 2):
+        server = stand.keep(HandServer(image[: there << 20]))
+        waiting = fetch(stand, server, len(disk))
+        with pytest.raises(
+            NdzError, match=f"chunk 0: number of chunks: the index says 3 but {there} are there"
+        ):
+            waiting.wait()
+        assert "Wrote" not in waiting.err.getvalue()
+    # What nothing in the file tells.
+    image, disk = make_image(3)
+    fetch(stand, stand.keep(HandServer(image[: 2 << 20])), len(disk)).wait()
+
+
+def test_the_checksum_of_version_4_covers_the_whole_chunk(stand: Stand) -> None:
+    """A region that moves to where it fits as well: nothing but the checksum tells."""
+    image, disk = make_image(2, version=4, checksum=True)
+    plain, _ = make_image(2, version=4)
+    for whole, checked in ((image, True), (plain, False)):
+        moved = bytearray(whole)
+        moved[(1 << 20) + 344] += 1
+        server = stand.keep(HandServer(bytes(moved)))
+        waiting = fetch(stand, server, len(disk))
+        if not checked:
+            assert waiting.wait().disk.read_bytes() != disk
+            continue
+        with pytest.raises(NdzError, match="chunk 1: checksum: the SHA-1 of index and data is another"):
+            waiting.wait()
+        assert waiting.disk.read_bytes()[64 * 512 :] == bytes(64 * 512)
+
+
+def test_a_signature_that_nobody_verifies_is_told_once(stand: Stand) -> None:
+    image, disk = make_image(3, version=4)
+    signed = bytearray(image)
+    for chunk in range(3):
+        signed[(chunk << 20) + 38 : (chunk << 20) + 40] = b"\x01\x80"
+    waiting = fetch(stand, stand.keep(HandServer(bytes(signed))), len(disk)).wait()
+    assert waiting.disk.read_bytes() == disk
+    assert waiting.err.getvalue().count("the image is signed, which is not verified") == 1
 
 
 def test_start_delay_and_threads_end(stand: Stand) -> None:

@@ -10,7 +10,7 @@ Threads and what they own:
 * One or two *writers* take complete chunks from a queue, check and inflate them and write them to the
   target; inflating and writing release the interpreter's lock. With two, one inflates while the other
   waits for the disk. They hand the buffer back through a second queue and an ``eventfd``. The queues need no
-  bound of their own: there are only so many buffers (128 MiB by default), and without a free one the
+  bound of their own: there are only so many buffers (96 MiB by default), and without a free one the
   protocol thread neither asks for nor keeps new chunks.
 * With a manifest or read-back, :mod:`.integrity` checks each chunk in the writers and reads the disk, by
   threads of its own, before joining and after the end.
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 JOIN_SECONDS: Final = 0.5
 SILENCE_SECONDS: Final = 30.0
-BUFFERS: Final = 128
+BUFFERS: Final = 96
 WORKERS: Final = 2
 _DRAIN: Final = 64
 _GATHER_SECONDS: Final = 0.005
@@ -452,6 +452,7 @@ class Client:
             with priority.raised():
                 while written < assembly.chunks:
                     now = self._receive()
+                    self._excuse_server(now)
                     written += self._collect_written(now, written)
                     if now >= keepalive_at:
                         keepalive_at = now + config.keepalive
@@ -637,6 +638,11 @@ class Client:
             if ask.chunk == last:
                 self._short_asks += 1
             self._endpoint.send(datagram)
+
+    def _excuse_server(self, now: float) -> None:
+        """Expect nothing while nothing is asked for: every buffer is full and waits for the disk."""
+        if not (self._assembly.free or self._assembly.filling):
+            self._heard_at = self._useful_at = now
 
     def _check_silence(self, now: float) -> None:
         silence = self.config.silence

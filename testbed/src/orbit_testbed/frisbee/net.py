@@ -28,6 +28,7 @@ group, a broadcast address, or (one server, one client) each other.
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import socket
 import struct
@@ -210,10 +211,20 @@ class Endpoint:
         self.rx.setsockopt(socket.IPPROTO_IP, option, self._group_packed + self.own_packed)
 
     def rejoin(self) -> None:
-        """Leave and join the group again, which makes the kernel tell the switches (IGMP keep-alive)."""
-        if self.kind == "multicast":
+        """Leave and join the group again, which makes the kernel tell the switches (IGMP keep-alive).
+
+        An interface that is away for the moment is tried again the next time. Raises :class:`NetError`.
+        """
+        if self.kind != "multicast":
+            return
+        # Not a member any more: then joining did not work the last time.
+        with contextlib.suppress(OSError):
             self._membership(socket.IP_DROP_MEMBERSHIP)
+        try:
             self._membership(socket.IP_ADD_MEMBERSHIP)
+        except OSError as error:
+            if error.errno not in (*TRANSIENT, errno.EADDRINUSE):
+                raise NetError(f"cannot join {self.group} again from {self.own}: {error.strerror}") from None
 
     def send(self, datagram: Buffer) -> None:
         """Send one datagram to the session; a full buffer or a missing route loses it, like the network."""
