@@ -11,12 +11,15 @@ import signal
 import socket
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from orbit_testbed.frisbee import client_cli, server_cli
+from orbit_testbed.frisbee import client_cli, server_cli, wire
+from orbit_testbed.ndz import manifest
+from orbit_testbed.ndz.format import Region, encode_chunk
 
 from .stand import DEADLINE, HOME, Party, Stand, make_image, new_group, wait_until
 
@@ -311,6 +314,82 @@ def test_into_a_partition(stand: Stand, programs: Programs) -> None:
         status, _, err = finish(programs.client(*where, "-s", number, str(target)))
         assert (status, says in err) == (1, True), err
     assert target.read_bytes() == after
+
+
+def most_memory(status: str) -> int:
+    """Return the most bytes that a process had, by its /proc/PID/status."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found
+    return int(found[1]) * 1024
+
+
+def test_the_server_does_not_hold_the_image(stand: Stand, programs: Programs) -> None:
+    """From all over a file of 2 GiB, four times what it may hold goes out."""
+    image, stats = stand.disk(2 << 30), stand.folder / "stats.json"
+    server, where = programs.server(image, "-G", "0", "--stats", str(stats))
+    party = stand.keep(Party(where[3], int(where[5])))
+    for chunk in range(0, 2048, 8):
+        party.send(wire.encode_request(party.own, chunk))
+
+    def sent() -> bool:
+        return stats.exists() and json.loads(stats.read_text())["blocks_sent"] >= 256 * 1024
+
+    wait_until(sent, "the blocks asked for")
+    assert most_memory(Path(f"/proc/{server.pid}/status").read_text()) < 60_000_000
+
+
+#: Runs the client's main, whose disk takes nothing until every buffer is full, and forgets what it takes.
+SLOWLY = """
+import sys, threading
+from orbit_testbed.frisbee import assembly, client_cli
+from orbit_testbed.ndz import codec, unpack
+full, begin = threading.Event(), assembly.Assembly._begin
+def begin_and_tell(self, chunk):
+    begin(self, chunk)
+    if not self.free:
+        full.set()
+assembly.Assembly._begin = begin_and_tell
+def pwrite(descriptor, data, at):
+    assert full.wait(60)
+    return len(data)
+unpack.os.pwrite = pwrite
+if sys.argv.pop(1) == "without":
+    codec.libdeflate = lambda: None
+status = client_cli.main()
+print(open("/proc/self/status").read())
+sys.exit(status)
+"""
+
+
+@pytest.mark.parametrize("library", ["libdeflate", "without"])
+def test_memory_at_its_worst(stand: Stand, programs: Programs, library: str) -> None:
+    """Every buffer full, every writer with a chunk of the largest kind that is inflated whole.
+
+    That leaves 30 MB of 200 for what grows with the image.
+    """
+    sectors = 32768
+    packed = zlib.compress(bytes(sectors * 512), 1)
+    image = b"".join(
+        encode_chunk(
+            [packed],
+            version=2,
+            number=n,
+            regions=[Region(n * sectors, sectors)],
+            first=n * sectors,
+            after=(n + 1) * sectors,
+        )
+        for n in range(110)
+    )
+    path = stand.file(image)
+    known = manifest.of_image(path)
+    _, where = programs.server(path, "-G", "0")
+    options = ["--verify", "--manifest", str(stand.file(known.encode()))]
+    target = stand.disk(110 * sectors * 512)
+    status, out, err = finish(
+        programs.start(sys.executable, "-c", SLOWLY, library, *where, "-q", *options, str(target))
+    )
+    assert status == 0, err
+    assert most_memory(out) < 170_000_000
 
 
 def test_memory_stays_bounded(stand: Stand, programs: Programs) -> None:

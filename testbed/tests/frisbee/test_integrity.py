@@ -390,20 +390,28 @@ def disks(draw: st.DrawFn) -> bytes:
 @given(
     disk=disks(),
     version=st.sampled_from(["2", "3", "4"]),
+    checksum=st.booleans(),
     level=st.sampled_from(["0", "1", "6"]),
     network=st.sampled_from([(0.0, 0.0, 0.0), (0.02, 0.05, 0.05)]),
     known=st.booleans(),
     seed=st.integers(0, 1 << 20),
 )
 def test_any_disk_in_any_version_survives(
-    disk: bytes, version: str, level: str, network: tuple[float, float, float], known: bool, seed: int
+    disk: bytes,
+    version: str,
+    checksum: bool,
+    level: str,
+    network: tuple[float, float, float],
+    known: bool,
+    seed: int,
 ) -> None:
     """Disk, imagezip, multicast, disk; then again onto that disk after some of it was overwritten."""
     with tempfile.TemporaryDirectory() as folder:
         stand = Stand(Path(folder))
         try:
             source, image = stand.file(disk), Path(folder, "x.ndz")
-            assert zip_cli.main(["-r", "-V", version, "-z", level, str(source), str(image)]) == 0
+            options = ["-r", "-V", version, "-z", level, *(["-a"] if checksum and version == "4" else [])]
+            assert zip_cli.main([*options, str(source), str(image)]) == 0
             running = stand.serve(image, rate=pace.rate_of_bandwidth(400_000_000))
             proxy = stand.keep(
                 Proxy(
@@ -525,6 +533,7 @@ def test_damage_in_every_field(stand: Stand, version: int, checksum: bool) -> No
             assert found[200 * 512 :] == before[200 * 512 :]
             path.write_bytes(before)
     assert set(passed) < set(range(4096)) | set(range(end, CHUNK_SIZE)), "damaged data was taken"
+    assert version < 4 or not {38, 39} & set(passed), "a checksum was switched off"
     if checksum:
         # The checksum's own field is longer than a SHA-1; what is behind that counts as zero.
         assert set(passed) <= {*range(92, 328), end, CHUNK_SIZE - 1}

@@ -34,7 +34,7 @@ def from_url(url: str, seconds: float = SECONDS) -> Manifest:
     return parse(_get(url, time.monotonic() + seconds), url)
 
 
-def _get(url: str, until: float) -> bytes:
+def _get(url: str, until: float) -> bytearray:
     def bad(problem: str, remedy: str = "give --manifest-url as http://HOST:PORT/PATH") -> ManifestError:
         return ManifestError(problem, name=url, remedy=remedy)
 
@@ -58,11 +58,13 @@ def _get(url: str, until: float) -> bytes:
         raise bad("did not come in time", service) from None
     except OSError as error:
         raise bad(f"cannot be fetched: {(error.strerror or str(error)).lower()}", service) from None
-    head, found, body = reply.partition(b"\r\n\r\n")
-    lines = head.decode("latin-1").split("\r\n")
+    end = reply.find(b"\r\n\r\n", 0, _HEAD_LIMIT)
+    lines = reply[: max(end, 0)].decode("latin-1").split("\r\n")
     status = lines[0].split(" ", 2)
-    if not found or len(head) > _HEAD_LIMIT or not status[0].startswith("HTTP/1.") or len(status) < 2:
+    if end < 0 or not status[0].startswith("HTTP/1.") or len(status) < 2:
         raise bad("the answer is not HTTP", service)
+    body = reply
+    del body[: end + 4]  # where it is: a copy would be as large again
     if status[1] != "200":
         text = body[:_TEXT_LIMIT].decode("ascii", "replace").strip()
         raise bad(f"the service answers {' '.join(status[1:])}: {text}", service)
@@ -77,7 +79,7 @@ def _get(url: str, until: float) -> bytes:
     return body
 
 
-def _receive(connection: socket.socket, until: float) -> bytes:
+def _receive(connection: socket.socket, until: float) -> bytearray:
     """Return all that comes until the other side closes, at most a little more than is allowed."""
     reply = bytearray()
     while len(reply) <= MAX_SIZE + _HEAD_LIMIT:
@@ -86,7 +88,7 @@ def _receive(connection: socket.socket, until: float) -> bytes:
         if not piece:
             break
         reply += piece
-    return bytes(reply)
+    return reply
 
 
 def _left(until: float) -> float:

@@ -7,20 +7,24 @@
   kept and never asked for. What is compared are the sectors, so any disk will do, however it came about.
 * *Verify*: when all is flushed to the disk, what was written is read back past the page cache and compared
   with the manifest, or with digests made while writing where there is none.
+
+What is kept for each chunk is little: 9 bytes and its part of the manifest, or, to verify without one, 60
+bytes and 16 for each range of the disk.
 """
 
 from __future__ import annotations
 
 import os
+import struct
 import threading
 from array import array
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from orbit_testbed.frisbee.options import EXIT_DIGEST, EXIT_MANIFEST, EXIT_USAGE, EXIT_VERIFY
 from orbit_testbed.ndz.format import CHUNK_SIZE, SECTOR, Buffer, ChunkIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Sequence
 
     from orbit_testbed.ndz.manifest import Entry, Hash, Manifest
     from orbit_testbed.ndz.readback import Reader
@@ -28,7 +32,6 @@ if TYPE_CHECKING:
 
 _ZEROS: Final = bytes(1 << 20)
 _THREADS: Final = 4
-_Job = TypeVar("_Job")
 
 
 class CheckError(Exception):
@@ -39,12 +42,50 @@ class CheckError(Exception):
         self.status = status
 
 
-class _Written(NamedTuple):
-    """What must be on the disk: ``ranges`` and ``zeros`` are offset and length in bytes, by turns."""
+_Ranges = list[tuple[int, int]]
+"""Offset and length in bytes of each range of the disk."""
 
-    ranges: array[int]
+
+class _Written(NamedTuple):
+    """What must be on the disk."""
+
+    ranges: _Ranges
     digest: bytes
-    zeros: array[int]
+    zeros: _Ranges
+
+
+class _Record:
+    """What was written of each of so many chunks, packed. For several threads."""
+
+    _FIELDS: Final = struct.Struct("=32sII")
+    _NOWHERE: Final = (1 << 64) - 1
+
+    def __init__(self, chunks: int) -> None:
+        self._lock = threading.Lock()
+        self._packed = bytearray()
+        self._places = array("Q", (self._NOWHERE,)) * chunks
+
+    def put(self, number: int, written: _Written) -> None:
+        """Remember a chunk."""
+        numbers = array("Q", [number for pair in (*written.ranges, *written.zeros) for number in pair])
+        head = self._FIELDS.pack(written.digest, len(written.ranges), len(written.zeros))
+        with self._lock:
+            self._places[number] = len(self._packed)
+            self._packed += head
+            self._packed += numbers.tobytes()
+
+    def get(self, number: int) -> _Written:
+        """Return what was remembered of a chunk."""
+        at = self._places[number]
+        digest, ranges, zeros = self._FIELDS.unpack_from(self._packed, at)
+        at += self._FIELDS.size
+        flat = array("Q", bytes(memoryview(self._packed)[at : at + 16 * (ranges + zeros)]))
+        pairs = list(zip(flat[::2], flat[1::2], strict=True))
+        return _Written(pairs[:ranges], digest, pairs[ranges:])
+
+
+_LEFT_OUT, _AS_IN_MANIFEST, _FREE_SPACE, _RECORDED = range(4)
+"""What is to be verified of a chunk: nothing, what the manifest says, its zeroed free space, its record."""
 
 
 class Checks:
@@ -59,10 +100,14 @@ class Checks:
     ) -> None:
         self.manifest = manifest
         self._plain, self._zero_free, self._verify = plain, zero_free, verify
-        self.kept: frozenset[int] = frozenset()
+        self.kept: Sequence[int] = array("I")
         self.verified = 0
         self._kept_bytes = 0
-        self._written: dict[int, _Written] = {}
+        self._expect(len(manifest.entries) if manifest is not None else 0)
+
+    def _expect(self, chunks: int) -> None:
+        self._how = bytearray(chunks)
+        self._record = _Record(chunks)
 
     # -- before -------------------------------------------------------------------------------------------
 
@@ -83,28 +128,30 @@ class Checks:
         """Find the chunks that are on the disk already. Raises :class:`NdzError` when it cannot be read."""
         manifest = self.manifest
         assert manifest is not None
-        candidates = [entry for entry in manifest.entries if self._plain or not entry.relocated]
-        found: set[int] = set()
+        found = bytearray(len(manifest.entries))
 
-        def compare(reader: Reader, entry: Entry) -> None:
-            ranges, wanted = self._on_disk(entry)
-            if _digest(reader, ranges) == wanted:
-                found.add(entry.number)
+        def compare(reader: Reader, number: int) -> None:
+            entry = manifest.entries[number]
+            if self._plain or not entry.relocated:
+                ranges, wanted = self._on_disk(entry)
+                found[number] = _digest(reader, ranges) == wanted
 
-        _in_threads(target, candidates, compare, say)
-        self.kept = frozenset(found)
+        _in_threads(target, range(len(found)), compare, say)
+        self.kept = array("I", [number for number, there in enumerate(found) if there])
         self._kept_bytes = sum(
             CHUNK_SIZE if self._plain else manifest.entries[number].size for number in self.kept
         )
 
-    def _on_disk(self, entry: Entry) -> tuple[list[tuple[int, int]], bytes]:
+    def _on_disk(self, entry: Entry) -> tuple[_Ranges, bytes]:
         if self._plain:
             return [(entry.number * CHUNK_SIZE, CHUNK_SIZE)], entry.digest
         return entry.ranges(), entry.data
 
     def joined(self, server: str, blocks: int) -> None:
         """Refuse a server whose file cannot be the manifest's image. Raises :class:`CheckError`."""
-        if self.manifest is not None and blocks * 1024 != self.manifest.size:
+        if self.manifest is None:
+            self._expect(-(-blocks * 1024 // CHUNK_SIZE) if self._verify else 0)
+        elif blocks * 1024 != self.manifest.size:
             raise CheckError(
                 f"{server} serves {blocks * 1024} bytes, the manifest's image has {self.manifest.size}; "
                 "give the manifest of the image that is served",
@@ -135,24 +182,28 @@ class Checks:
         """Remember what was written of a chunk."""
         if not self._verify:
             return
-        if hasher is not None:
-            digest = hasher.digest()
-        else:
-            assert self.manifest is not None
-            digest = self.manifest.entries[index.number].data
-        zeros = _flat((s * SECTOR, n * SECTOR) for s, n in index.free()) if self._zero_free else _flat(())
-        self._written[index.number] = _Written(_flat(_data_ranges(index)), digest, zeros)
+        if hasher is None:
+            self._how[index.number] = _AS_IN_MANIFEST
+            return
+        self._how[index.number] = _RECORDED
+        zeros = _free(index) if self._zero_free else []
+        self._record.put(index.number, _Written(_data_ranges(index), hasher.digest(), zeros))
 
     def wrote_plain(self, number: int, offset: int, data: Buffer) -> None:
         """Remember bytes that were written as they are."""
-        if self._verify:
-            self._written[number] = _Written(_flat(((offset, len(data)),)), sha256(data).digest(), _flat(()))
+        if not self._verify:
+            return
+        if self.manifest is not None:
+            self._how[number] = _AS_IN_MANIFEST
+            return
+        self._how[number] = _RECORDED
+        self._record.put(number, _Written([(offset, len(data))], sha256(data).digest(), []))
 
     # -- afterwards ---------------------------------------------------------------------------------------
 
     def finish_kept(self, target: Target) -> None:
         """Do with the kept chunks what is done with the others besides writing data."""
-        for number in sorted(self.kept):
+        for number in self.kept:
             assert self.manifest is not None
             if self._plain:
                 target.bytes_covered += CHUNK_SIZE
@@ -160,8 +211,7 @@ class Checks:
             index = self.manifest.entries[number].layout(self.manifest.image_version)
             target.keep_chunk(index)
             if self._verify and self._zero_free:
-                zeros = _flat((s * SECTOR, n * SECTOR) for s, n in index.free())
-                self._written[number] = _Written(_flat(()), sha256().digest(), zeros)
+                self._how[number] = _FREE_SPACE
 
     def verify(self, target: Target, say: Callable[[int], None]) -> None:
         """Read back what was written; sets ``verified``. Call after the flush.
@@ -169,35 +219,52 @@ class Checks:
         Raises :class:`CheckError` for other bytes, :class:`NdzError` when it cannot be read.
         """
         wrong: dict[int, str] = {}
-        sizes: list[int] = []
+        size = 0
+        lock = threading.Lock()
 
-        def compare(reader: Reader, job: tuple[int, _Written]) -> None:
-            number, written = job
-            digest = _digest(reader, _pairs(written.ranges))
-            if digest != written.digest:
-                wrong[number] = f"its SHA-256 is {digest.hex()}, written was {written.digest.hex()}"
-            zeros = [
-                (at, min(size, target.size - at)) for at, size in _pairs(written.zeros) if at < target.size
-            ]
-            if not _all_zero(reader, zeros):
-                wrong.setdefault(number, "its free sectors are not zero")
-            sizes.append(sum(written.ranges[1::2]) + sum(size for _, size in zeros))
+        def compare(reader: Reader, number: int) -> None:
+            nonlocal size
+            written = self._must_be(number)
+            digest = _digest(reader, written.ranges)
+            zeros = [(at, min(length, target.size - at)) for at, length in written.zeros if at < target.size]
+            clean = _all_zero(reader, zeros)
+            with lock:
+                if digest != written.digest:
+                    wrong[number] = f"its SHA-256 is {digest.hex()}, written was {written.digest.hex()}"
+                elif not clean:
+                    wrong[number] = "its free sectors are not zero"
+                size += sum(length for _, length in (*written.ranges, *zeros))
 
-        _in_threads(target, sorted(self._written.items()), compare, say)
+        numbers = array("I", [number for number, how in enumerate(self._how) if how != _LEFT_OUT])
+        _in_threads(target, numbers, compare, say)
         if wrong:
             first = min(wrong)
             raise CheckError(
-                f"{target.name}: chunk {first} reads back wrong ({len(wrong)} of {len(self._written)} do): "
+                f"{target.name}: chunk {first} reads back wrong ({len(wrong)} of {len(numbers)} do): "
                 f"{wrong[first]}; the disk does not keep what it is given, replace it",
                 EXIT_VERIFY,
             )
-        self.verified = sum(sizes) + self._kept_bytes
+        self.verified = size + self._kept_bytes
+
+    def _must_be(self, number: int) -> _Written:
+        """Return what must be on the disk of a chunk."""
+        if self._how[number] == _RECORDED:
+            return self._record.get(number)
+        assert self.manifest is not None
+        entry = self.manifest.entries[number]
+        zeros = []
+        if self._zero_free and not self._plain:
+            zeros = _free(entry.layout(self.manifest.image_version))
+        if self._how[number] == _FREE_SPACE:
+            return _Written([], sha256().digest(), zeros)
+        ranges, digest = self._on_disk(entry)
+        return _Written(ranges, digest, zeros)
 
 
 def _in_threads(
-    target: Target, jobs: list[_Job], work: Callable[[Reader, _Job], None], say: Callable[[int], None]
+    target: Target, jobs: Sequence[int], work: Callable[[Reader, int], None], say: Callable[[int], None]
 ) -> None:
-    """Do all jobs by one thread per processor, at most :data:`_THREADS`, each with its own reader.
+    """Do the jobs of these numbers by one thread per processor, at most :data:`_THREADS`, each with a reader.
 
     ``say`` is called with every tenth percent. The first error ends it all.
     """
@@ -246,18 +313,14 @@ def sha256(data: Buffer = b"") -> Hash:
     return manifest.sha256(data)
 
 
-def _data_ranges(index: ChunkIndex) -> Iterable[tuple[int, int]]:
+def _data_ranges(index: ChunkIndex) -> _Ranges:
     from orbit_testbed.ndz import manifest
 
     return manifest.data_ranges(index)
 
 
-def _flat(ranges: Iterable[tuple[int, int]]) -> array[int]:
-    return array("Q", [number for pair in ranges for number in pair])
-
-
-def _pairs(flat: array[int]) -> Iterator[tuple[int, int]]:
-    return zip(flat[::2], flat[1::2], strict=True)
+def _free(index: ChunkIndex) -> _Ranges:
+    return [(start * SECTOR, count * SECTOR) for start, count in index.free()]
 
 
 def _digest(reader: Reader, ranges: Iterable[tuple[int, int]]) -> bytes:
