@@ -7,6 +7,8 @@ from the seed alone (the clock is made up as well), so a finding is repeated by 
 last line names the datagram. The rest of the server runs as it would: it answers, takes blocks off the
 queue and reads them from the file; only what would go to the network is counted instead.
 
+``python -m tests.frisbee.fuzz_sockets`` does the same through the real sockets.
+
 Besides exceptions, these are findings:
 
 * more answers than JOINs, or than the limit allows in the time; an answer longer than what it answers;
@@ -33,7 +35,7 @@ from orbit_testbed.frisbee.server import CLIENTS_KEPT, REPLIES_PER_SECOND, Serve
 
 from .stand import HOME, new_group
 
-_BLOCKS = 5 * 1024 + 300
+BLOCKS = 5 * 1024 + 300
 _NUMBERS = (0, 1, 2, 5, 6, 255, 1023, 1024, 1025, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _FIELDS = (0, 4, 8, 12, 16, 20, 24, 28, 32)
 _STEP = 50
@@ -44,34 +46,28 @@ class Finding(Exception):
     """The server did what it must not do."""
 
 
-class Fuzzer:
-    """Sends datagrams to one server; :meth:`run` raises :class:`Finding`, or what the server raised."""
+def kind_of(data: bytes, address: str, chunks: int) -> str:
+    """Return what a server of so many chunks must take a datagram for: join, ask, other, foreign or bad."""
+    try:
+        message, said = wire.decode(data, chunks)
+    except wire.WireError:
+        return "bad"
+    if said != parse_address(address, "source"):
+        return "foreign"
+    if isinstance(message, wire.Join | wire.Join2):
+        return "join"
+    return "ask" if isinstance(message, wire.Request | wire.PartialRequest) else "other"
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        path = folder / "served.ndz"
-        with path.open("wb") as file:
-            file.truncate(_BLOCKS * 1024 - 100)
-        self.random = random.Random(seed)
-        self.server = Server(ServerConfig(path, new_group(), 0, HOME, rate=None), log=io.StringIO())
-        self.now = time.monotonic()
-        self._start = self.now
-        self._replies: list[bytes] = []
-        self.blocks = self.replies = 0
-        self._joins = 0
-        self._asked: dict[int, int] = {}
-        endpoint: Any = self.server.endpoint
-        endpoint.send = self._replies.append
-        sender: Any = self.server._sender
-        sender.send = self._sent
-        self.own = endpoint.own_packed
-        self.valid = self._valid()
-        self.last = b""
 
-    def close(self) -> None:
-        self.server.close()
+class Mutator:
+    """Makes datagrams that look like those of a client with the address ``own``, more or less."""
 
-    def _valid(self) -> list[bytes]:
-        own = self.own
+    def __init__(self, own: bytes, source: random.Random) -> None:
+        self._random = source
+        self._messages = self._valid(own)
+
+    @staticmethod
+    def _valid(own: bytes) -> list[bytes]:
         statistics = wire.Statistics(seconds=3, bytes_written=99)
         return [
             wire.encode_join(own, 7),
@@ -85,14 +81,14 @@ class Fuzzer:
             wire.encode_prequest(own, 3, 0b1011 << 40, retry=True),
             wire.encode_prequest(own, 5, wire.FULL, retry=False),
             wire.encode_block(own, 1, 9, bytes(1024)),
-            wire.encode_join_reply(own, _BLOCKS),
-            wire.encode_join2_reply(own, 7, _BLOCKS * 1024),
+            wire.encode_join_reply(own, BLOCKS),
+            wire.encode_join2_reply(own, 7, BLOCKS * 1024),
         ]
 
     def datagram(self) -> bytes:
         """Return something to send: a valid datagram with a few things wrong, or with none."""
-        source = self.random
-        data = bytearray(source.choice(self.valid))
+        source = self._random
+        data = bytearray(source.choice(self._messages))
         for _ in range(source.choice((0, 0, 1, 1, 1, 2, 3, 6))):
             kind = source.random()
             if kind < 0.35:
@@ -110,12 +106,39 @@ class Fuzzer:
             elif kind < 0.88:
                 data += source.randbytes(source.randrange(60))
             elif kind < 0.94 and len(data) > 16:
-                data[16:] = source.choice(self.valid)[16:]
+                data[16:] = source.choice(self._messages)[16:]
             elif kind < 0.97 and len(data) >= 12:
                 struct.pack_into("<i", data, 8, len(data) - 16)
             else:
                 data = bytearray(source.randbytes(source.randrange(2100)))
         return bytes(data)
+
+
+class Fuzzer:
+    """Sends datagrams to one server; :meth:`run` raises :class:`Finding`, or what the server raised."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        path = folder / "served.ndz"
+        with path.open("wb") as file:
+            file.truncate(BLOCKS * 1024 - 100)
+        self.random = random.Random(seed)
+        self.server = Server(ServerConfig(path, new_group(), 0, HOME, rate=None), log=io.StringIO())
+        self.now = time.monotonic()
+        self._start = self.now
+        self._replies: list[bytes] = []
+        self.blocks = self.replies = 0
+        self._joins = 0
+        self._asked: dict[int, int] = {}
+        endpoint: Any = self.server.endpoint
+        endpoint.send = self._replies.append
+        sender: Any = self.server._sender
+        sender.send = self._sent
+        self.own = endpoint.own_packed
+        self._mutator = Mutator(self.own, self.random)
+        self.last = b""
+
+    def close(self) -> None:
+        self.server.close()
 
     def source(self, data: bytes) -> tuple[str, int]:
         """Return where a datagram comes from: mostly the address in its header, else it is dropped."""
@@ -128,7 +151,7 @@ class Fuzzer:
     def run(self, count: int) -> None:
         """Send so many datagrams and look after the server on the way."""
         for number in range(count):
-            self.last = data = self.datagram()
+            self.last = data = self._mutator.datagram()
             self.now += self.random.expovariate(20_000)
             self._hand_over(data)
             if number % _STEP == 0:
@@ -142,7 +165,7 @@ class Fuzzer:
         server.handle(data, source, self.now)
         if self._replies:
             raise Finding("the handler itself answers")
-        kind = self._kind(data, source[0])
+        kind = kind_of(data, source[0], server.chunks)
         if kind == "join":
             self._joins += 1
         elif kind == "ask":
@@ -151,17 +174,6 @@ class Fuzzer:
             self._asked[message.chunk] = self._asked.get(message.chunk, 0) | message.bits
         elif self._to_do() != before:
             raise Finding("something is to be sent because of what is neither a JOIN nor a request")
-
-    def _kind(self, data: bytes, address: str) -> str:
-        try:
-            message, said = wire.decode(data, self.server.chunks)
-        except wire.WireError:
-            return "bad"
-        if said != parse_address(address, "source"):
-            return "foreign"
-        if isinstance(message, wire.Join | wire.Join2):
-            return "join"
-        return "ask" if isinstance(message, wire.Request | wire.PartialRequest) else "other"
 
     def _to_do(self) -> tuple[object, ...]:
         server = self.server

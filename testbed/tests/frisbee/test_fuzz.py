@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from orbit_testbed.frisbee import wire
+from orbit_testbed.frisbee import server as server_module, wire
 from orbit_testbed.frisbee.server import Server
 from orbit_testbed.frisbee.work import WorkQueue
 
-from . import fuzz_server
+from . import fuzz_server, fuzz_sockets, stand
 
 
 def test_the_server_survives_any_datagram() -> None:
@@ -19,6 +21,25 @@ def test_the_server_survives_any_datagram() -> None:
     assert count.messages_in >= 60_000
     assert min(count.invalid, count.joins, count.leaves, count.requests, count.partial_requests) > 1000
     assert min(count.foreign, done.replies, done.blocks) > 100
+
+
+def test_the_server_survives_any_datagram_through_its_sockets() -> None:
+    done = fuzz_sockets.fuzz(20_000, seed=20261122)
+    count = done.server.count
+    assert min(count.invalid, count.joins, count.requests, done.rows, done.filtered) > 300
+    assert count.foreign > 100
+
+
+def test_what_the_sockets_do_not_hand_on_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    hear = server_module.split
+
+    def lose(*arguments: Any) -> list[memoryview]:
+        return list(hear(*arguments))[:3]
+
+    monkeypatch.setattr(server_module, "split", lose)
+    monkeypatch.setattr(stand, "DEADLINE", 0.5)
+    with pytest.raises(AssertionError, match="the hearing of"):
+        fuzz_sockets.fuzz(2000, seed=1)
 
 
 def test_a_seed_repeats_a_run() -> None:
