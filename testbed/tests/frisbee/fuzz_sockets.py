@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import random
 import socket
 import struct
@@ -33,6 +34,7 @@ from typing import Any
 from orbit_testbed.frisbee import server as server_module, wire
 from orbit_testbed.frisbee.net import parse_address
 from orbit_testbed.frisbee.server import CLIENTS_KEPT, REPLIES_PER_SECOND, Server, ServerConfig
+from orbit_testbed.ndz.unpack import FILE_VARIABLE
 
 from .fuzz_server import BLOCKS, Finding, Mutator, kind_of
 from .stand import HOME, Fetch, Running, new_group, wait_until
@@ -176,6 +178,7 @@ def main() -> None:
     parser.add_argument("-n", dest="count", type=int, default=1_000_000, help="how many (%(default)s)")
     parser.add_argument("-s", dest="seed", type=int, default=1, help="the seed (%(default)s)")
     options = parser.parse_args()
+    os.environ[FILE_VARIABLE] = "1"
     start = time.perf_counter()
     done = fuzz(options.count, options.seed)
     count = done.server.count
