@@ -16,16 +16,14 @@ from orbit_testbed.ndz import manifest
 from orbit_testbed.nodes import control, diskimage, tree
 from orbit_testbed.nodes.layout import DISK_SIZE, Settings, State
 
-from ..integration.kit import Played, Testbed, finish, program, start
+from ..integration import leftovers
+from ..integration.kit import IMAGE, Played, Testbed, finish, program, start
 
 #: Group -> its row of nodes and its image.
 GROUPS = {"senders": (1, "sender.ndz"), "receivers": (2, "receiver.ndz"), "relays": (3, "relay.ndz")}
 COLUMNS = 4
 #: Bit/s of one stream: the smallest image takes a second, so that what happens in the middle has a middle.
 BANDWIDTH = 24_000_000
-#: Seconds within which a run that has died must be cleaned up.
-SOON = 10.0
-PLAYBOOK = "playbooks/image.yml"
 #: Time-outs that are small, and yet far above what a node takes here with two cores.
 VARIABLES = {
     "orbit_boot_timeout": 8,
@@ -199,9 +197,10 @@ class FaultBed(Testbed):
                     if node is not None and node not in spared:
                         yield f"client on {node}, process {pid}"
                 elif any(word.endswith("/guard_main.py") for word in words):
-                    if any((self.folder / "runs" / word).is_dir() for word in words if word):
+                    run = self.folder / "runs" / words[-2]
+                    if run.is_dir():
                         state = (path.parent / "wchan").read_text()
-                        yield f"guard, process {pid}, waiting in {state}, {words[-2]}"
+                        yield f"guard, process {pid}, waiting in {state}, last words: {_last_words(run)}"
                 elif pathlib.Path(words[0]).name == "ssh" and any(
                     word.startswith(f"127.{self.number}.") for word in words
                 ):
@@ -233,16 +232,9 @@ class FaultBed(Testbed):
             if number in numbers:
                 yield f"claim {numbers[number]}"
 
-    def left_soon(self, spared: Sequence[str] = (), seconds: float = SOON) -> list[str]:
+    def left_soon(self, spared: Sequence[str] = (), seconds: float = leftovers.SOON) -> list[str]:
         """Return what is still left after some seconds, or as soon as nothing is."""
-        end = time.monotonic() + seconds
-        while True:
-            # A look takes seconds on a busy machine: the last one must begin after the end.
-            last = time.monotonic() >= end
-            there = self.left(spared)
-            if not there or last:
-                return there
-            time.sleep(0.1)
+        return leftovers.left_soon(lambda: self.left(spared), seconds)
 
     # -- runs
 
@@ -258,8 +250,15 @@ class FaultBed(Testbed):
 
     def begin(self, *arguments: str, **variables: object) -> subprocess.Popen[str]:
         """Start a run of all groups."""
-        return start("-i", self.three_groups(**variables), PLAYBOOK, *arguments)
+        return start("-i", self.three_groups(**variables), IMAGE, *arguments)
 
     def run(self, *arguments: str, **variables: object) -> Played:
         """Run all groups to the end."""
         return finish(self.begin(*arguments, **variables))
+
+
+def _last_words(run: pathlib.Path) -> str:
+    """Return what the guard of a run has said last."""
+    log = run / "guard.log"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return lines[-1] if lines else "none"

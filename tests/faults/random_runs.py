@@ -23,9 +23,9 @@ import time
 import traceback
 from collections.abc import Iterator
 
-from ..integration.kit import Played, Watched
+from ..integration.kit import IMAGE, Played, Watched
 from . import promises, schedule, table
-from .bed import PLAYBOOK, FaultBed, image_of, node_names
+from .bed import FaultBed, image_of, node_names
 from .schedule import MOMENTS, Order, Schedule
 
 #: Seconds that a run may take; one with two boot time-outs and a service that is silent takes half of it.
@@ -50,7 +50,7 @@ def run(bed: FaultBed, plan: Schedule) -> tuple[table.Row, str]:
     inventory = bed.three_groups(**VARIABLES, orbit_retries=plan.retries, orbit_boot=plan.boot)
     began = time.monotonic()
     killed = False
-    with Watched("-i", inventory, PLAYBOOK) as running:
+    with Watched("-i", inventory, IMAGE) as running:
         for order in plan.orders:
             if order.moment >= 0 and running.hears(f": {MOMENTS[order.moment]}]"):
                 with contextlib.suppress(subprocess.TimeoutExpired):

@@ -24,6 +24,17 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "result.schema.json").read_text())
 # A whole run of the largest test takes less than a minute here; a hung one must not hold the suite for ever.
 LIMIT = 300
+#: The playbook of most tests, and the groups that it images.
+IMAGE = "playbooks/image.yml"
+TWO_GROUPS = """\
+groups:
+  senders:
+    nodes: "[1..3,1]"
+    image: sender.ndz
+  receivers:
+    nodes: "[1..3,2]"
+    image: receiver.ndz
+"""
 # Seconds in which a playbook that runs says what is waited for, or ends.
 _LISTEN = 120.0
 

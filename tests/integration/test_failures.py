@@ -6,23 +6,14 @@ from __future__ import annotations
 
 import pytest
 
-from .kit import ROOT, Testbed, play
-from .test_image import IMAGE, TWO_GROUPS
+from .kit import IMAGE, ROOT, TWO_GROUPS, Testbed, play
 
 QUICK = "  orbit_boot_timeout: 6\n  orbit_gather: 1\n  orbit_retries: 0\n"
 
 
 @pytest.fixture
 def quick(testbed):
-    faulty = []
-
-    def order(node, fault):
-        faulty.append(node)
-        testbed.fault(node, fault)
-
-    yield testbed.inventory(TWO_GROUPS, variables=QUICK), order
-    for node in faulty:
-        testbed.fault(node, "none")
+    return testbed.inventory(TWO_GROUPS, variables=QUICK)
 
 
 def never_unreachable(played):
@@ -33,12 +24,11 @@ def never_unreachable(played):
     ("fault", "cause"),
     [("never-boot", "no_boot"), ("boot-disk", "booted_disk"), ("ssh-refuse", "ssh_refused")],
 )
-def test_one_bad_node_ends_by_name_and_the_others_are_imaged(quick, fault, cause):
-    inventory, order = quick
+def test_one_bad_node_ends_by_name_and_the_others_are_imaged(quick, order, fault, cause):
     if fault == "boot-disk":
-        assert play("-i", inventory, IMAGE, "--limit", "node1-1").status == 0
+        assert play("-i", quick, IMAGE, "--limit", "node1-1").status == 0
     order("node1-1", fault)
-    played = play("-i", inventory, IMAGE)
+    played = play("-i", quick, IMAGE)
     assert played.status == 2, played.output
     outcomes = played.outcomes
     assert outcomes.pop("node1-1") == cause
@@ -50,11 +40,10 @@ def test_one_bad_node_ends_by_name_and_the_others_are_imaged(quick, fault, cause
     assert all(counts["failed"] == 0 for name, counts in played.recap.items() if name != "node1-1")
 
 
-def test_all_nodes_dead_is_a_failed_run_with_everything_cleaned_up(quick):
-    inventory, order = quick
+def test_all_nodes_dead_is_a_failed_run_with_everything_cleaned_up(quick, order):
     for x in (1, 2, 3):
         order(f"node{x}-1", "never-boot")
-    played = play("-i", inventory, IMAGE, "--limit", "senders")
+    played = play("-i", quick, IMAGE, "--limit", "senders")
     assert played.status == 2, played.output
     assert set(played.outcomes.values()) == {"no_boot"}, played.output
     never_unreachable(played)
@@ -62,8 +51,7 @@ def test_all_nodes_dead_is_a_failed_run_with_everything_cleaned_up(quick):
     assert "0 of 3 nodes imaged" in played.output
 
 
-def test_a_node_that_boots_late_is_imaged_too(quick, testbed):
-    _inventory, order = quick
+def test_a_node_that_boots_late_is_imaged_too(testbed, order):
     order("node1-1", "slow-boot=4")
     inventory = testbed.inventory(TWO_GROUPS, variables="  orbit_boot_timeout: 30\n  orbit_gather: 1\n")
     played = play("-i", inventory, IMAGE, "--limit", "senders")

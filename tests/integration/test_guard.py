@@ -4,69 +4,16 @@
 
 from __future__ import annotations
 
-import pathlib
 import signal
-import time
 
 import pytest
 import yaml
 
-from .kit import Watched, play, read_result
-from .test_image import IMAGE, TWO_GROUPS
+from .kit import IMAGE, TWO_GROUPS, Watched, play, read_result
+from .leftovers import all_gone_soon, last_log, left, newest_run
 
 CLEAN = "playbooks/clean.yml"
-# What a run that has died may leave behind is gone after so many seconds.
-SOON = 10.0
-LIMIT = 120.0
 SENDERS = ("node1-1", "node2-1", "node3-1")
-
-
-def claimed(testbed):
-    """Files of claims that are locked."""
-    from ansible_collections.orbit.imaging.plugins.plugin_utils import claims
-
-    folder = testbed.folder / "claims"
-    return sorted(path.name for path in folder.iterdir() if claims.holder_of(str(path), shared=True))
-
-
-def guards():
-    """Processes of run guards."""
-    found = []
-    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if any(word.endswith(b"/guard_main.py") for word in words):
-            found.append((path.parent.name, words))
-    return found
-
-
-def guards_of(testbed):
-    """Guards of the runs on this testbed; others may be at work on this host."""
-    runs = {path.name.encode() for path in (testbed.folder / "runs").iterdir()}
-    return [pid for pid, words in guards() if runs & set(words)]
-
-
-def left(testbed):
-    """Whatever there is of runs."""
-    state = testbed.state()
-    return [*testbed.links(), *state["links"], *state["streams"], *claimed(testbed), *guards_of(testbed)]
-
-
-def all_gone_soon(testbed):
-    deadline = time.monotonic() + SOON
-    while there := left(testbed):
-        assert time.monotonic() < deadline, there
-        time.sleep(0.1)
-
-
-def last_log(testbed):
-    return (newest_run(testbed) / "guard.log").read_text()
-
-
-def newest_run(testbed):
-    return max((testbed.folder / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
 
 
 def run_of(testbed, *arguments):
@@ -103,18 +50,6 @@ def test_a_run_that_dies_leaves_nothing_behind(testbed, number, task, words):
     assert set(again["all"]["children"]["senders"]["hosts"]) == set(SENDERS)
 
 
-@pytest.fixture
-def held_up(testbed):
-    """A run in the step client: one node is being written, another one never comes up."""
-    testbed.fault("node1-1", "never-boot")
-    try:
-        with Watched(*run_of(testbed, "--limit", "node1-1,node2-1", "-e", "orbit_gather=0")) as run:
-            run.wait_for("node2-1: imaging")
-            yield run
-    finally:
-        testbed.fault("node1-1", "none")
-
-
 def test_a_second_run_is_refused_and_a_killed_one_lets_its_clients_be(testbed, held_up):
     before = testbed.boots(), testbed.links()
     overlapping = ("-i", testbed.inventory(), IMAGE, "--limit", "node1-1,node3-2", "-e", "image=receiver.ndz")
@@ -126,8 +61,7 @@ def test_a_second_run_is_refused_and_a_killed_one_lets_its_clients_be(testbed, h
         assert second.output.count("fatal:") == 1
         assert "Link the nodes" not in second.output
     assert (testbed.boots(), testbed.links()) == before
-    held_up.process.kill()
-    held_up.process.wait(LIMIT)
+    assert held_up.end(signal.SIGKILL) != 0
     all_gone_soon(testbed)
     log = last_log(testbed)
     assert "clients may be writing on node1-1, node2-1: they are left to finish" in log, log

@@ -6,18 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from .kit import Testbed, finish, play, start
+from .kit import IMAGE, TWO_GROUPS, Testbed, finish, play, start
 
-IMAGE = "playbooks/image.yml"
-TWO_GROUPS = """\
-groups:
-  senders:
-    nodes: "[1..3,1]"
-    image: sender.ndz
-  receivers:
-    nodes: "[1..3,2]"
-    image: receiver.ndz
-"""
 SENDERS = [f"node{x}-1" for x in (1, 2, 3)]
 RECEIVERS = [f"node{x}-2" for x in (1, 2, 3)]
 

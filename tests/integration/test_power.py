@@ -4,41 +4,24 @@
 
 from __future__ import annotations
 
-import pytest
-
 from .kit import play
-from .test_guard import LIMIT, Watched, all_gone_soon, left, run_of
+from .leftovers import left
 
 POWER = "playbooks/power.yml"
-
-
-@pytest.fixture
-def busy(testbed):
-    """A run that has claimed node1-1, which never comes up."""
-    testbed.fault("node1-1", "never-boot")
-    try:
-        with Watched(*run_of(testbed, "--limit", "node1-1,node2-1", "-e", "orbit_gather=0")) as run:
-            run.wait_for("node2-1: imaging")
-            yield run
-            run.process.kill()
-            run.process.wait(LIMIT)
-            all_gone_soon(testbed)
-    finally:
-        testbed.fault("node1-1", "none")
 
 
 def power_of(testbed):
     return {node["name"]: node["power"] for node in testbed.state()["nodes"]}
 
 
-def test_nodes_of_a_run_are_switched_only_by_force(testbed, busy):
+def test_nodes_of_a_run_are_switched_only_by_force(testbed, held_up):
     inventory = testbed.inventory()
     before = testbed.boots(), power_of(testbed)
     for mode in ((), ("--check",)):
         refused = play("-i", inventory, POWER, "-e", "power=off", "--limit", "node1-1,node3-2", *mode)
         assert refused.status == 2, refused.output
         assert "nodes are claimed by another run: node1-1: run " in refused.output
-        assert f"process {busy.process.pid}) since 20" in refused.output
+        assert f"process {held_up.process.pid}) since 20" in refused.output
         assert "TASK [Switch them]" not in refused.output
     assert (testbed.boots(), power_of(testbed)) == before
     forced = play("-i", inventory, POWER, "-e", "power=off", "-e", "force=true", "--limit", "node1-1")

@@ -9,18 +9,17 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from .kit import play
-from .test_image import IMAGE, TWO_GROUPS, all_imaged
+from .kit import IMAGE, TWO_GROUPS, play
+from .test_image import all_imaged
 
 QUICK = "  orbit_boot_timeout: 6\n  orbit_gather: 1\n  orbit_retries: 0\n"
 
 
 @pytest.fixture
-def dead_node(testbed):
+def dead_node(order):
     """A node of the senders that never boots."""
-    testbed.fault("node1-1", "never-boot")
-    yield "node1-1"
-    testbed.fault("node1-1", "none")
+    order("node1-1", "never-boot")
+    return "node1-1"
 
 
 def test_a_group_passes_with_its_quorum_and_the_rest_is_done_again(testbed, dead_node):

@@ -6,26 +6,10 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
-from .kit import Watched, finish, play, start
-from .test_guard import all_gone_soon, last_log
-from .test_image import IMAGE, TWO_GROUPS
+from .kit import IMAGE, TWO_GROUPS, Watched, finish, play, start
+from .leftovers import all_gone_soon, last_log, newest_run
 
 QUICK = "  orbit_boot_timeout: 8\n  orbit_gather: 1\n  orbit_retries: 1\n"
-
-
-@pytest.fixture
-def order(testbed):
-    faulty = set()
-
-    def _order(node, fault):
-        faulty.add(node)
-        testbed.fault(node, fault)
-
-    yield _order
-    for node in faulty:
-        testbed.fault(node, "none")
 
 
 def wait_for_boot(testbed, node, count, running):
@@ -41,8 +25,7 @@ def modules_of(testbed):
     """Processes of modules that work for the last run on this testbed."""
     from ansible_collections.orbit.imaging.plugins.plugin_utils import guard
 
-    newest = max((testbed.folder / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
-    return guard._marked(f"{guard.MARK}={newest.name}".encode())
+    return guard._marked(f"{guard.MARK}={newest_run(testbed).name}".encode())
 
 
 def wait_for_module(testbed):

@@ -5,26 +5,20 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import ipaddress
 import json
 import os
 import pathlib
 import signal
 import ssl
 import threading
-import time
 import urllib.request
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+import trustme
 
-from .kit import Testbed, Watched, play
-from .test_guard import claimed, guards_of
-from .test_image import IMAGE, all_imaged
+from .kit import IMAGE, Testbed, Watched, play
+from .leftovers import all_gone_soon, last_log
+from .test_image import all_imaged
 
 # Looked for byte by byte: nothing else looks like it.
 TOKEN = "tOken-5f0c1e7b9a4d2c86-never-to-be-seen"
@@ -33,29 +27,13 @@ SOON = 15.0
 
 
 def make_certificate(folder: pathlib.Path, address: str) -> tuple[pathlib.Path, pathlib.Path]:
-    """Make a certificate for one address, signed by itself; return it and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "orbit.imaging test")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
+    """Make a certificate for one address; return it, together with that of its authority, and its key."""
+    authority = trustme.CA()
+    issued = authority.issue_cert(address)
     certificate, secret = folder / "service.crt", folder / "service.key"
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    certificate.write_bytes(issued.cert_chain_pems[0].bytes() + authority.cert_pem.bytes())
     secret.touch(0o600)
-    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    secret.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    secret.write_bytes(issued.private_key_pem.bytes())
     return certificate, secret
 
 
@@ -170,14 +148,8 @@ def test_the_guard_cleans_up_with_the_token(guarded):
     with Watched(*guarded.arguments, IMAGE, "-vvv") as run:
         run.wait_for(": Reset the nodes into their memory image]")
         assert run.end(signal.SIGKILL) != 0
-        deadline = time.monotonic() + SOON
-        while left := [
-            *guarded.links(), *guarded.state()["streams"], *claimed(guarded), *guards_of(guarded)
-        ]:  # fmt: skip
-            assert time.monotonic() < deadline, left
-            time.sleep(0.1)
-    newest = max((guarded.folder / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
-    log = (newest / "guard.log").read_text()
+        all_gone_soon(guarded, SOON)
+    log = last_log(guarded)
     assert "took back a use of sender.ndz" in log
     assert "unlinked node1-1, node2-1" in log
     assert "NOT" not in log

@@ -13,8 +13,7 @@ import sys
 
 import pytest
 
-from .kit import play, program
-from .test_image import IMAGE
+from .kit import IMAGE, play, program
 
 NODES = {"node1-1": "sender.ndz", "node2-1": "sender.ndz", "node1-2": "receiver.ndz"}
 GROUPS = """\
