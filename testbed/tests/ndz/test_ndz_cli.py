@@ -136,6 +136,20 @@ def test_pipes_give_the_same_as_files(disk: Path, image: Path) -> None:
     assert patterned == stored_part(disk.read_bytes(), b"\4\3\2\1" * (DISK_SECTORS * 128))
 
 
+def test_where_the_shell_opens_the_file(tmp_path: Path, disk: Path, image: Path) -> None:
+    content = image.read_bytes()
+    for how, before, wanted in (
+        (">", b"", content),
+        ("1<>", b"x" * len(content) + b"behind", content + b"behind"),
+        (">>", b"before", b"before" + through_a_pipe(content)),
+    ):
+        out = tmp_path / "x"
+        out.write_bytes(before)
+        shell = ["sh", "-c", f'"$0" "$@" {how} {out}', *program("zip", disk, "-")]
+        subprocess.run(shell, check=True, stderr=subprocess.DEVNULL, timeout=60)
+        assert out.read_bytes() == wanted
+
+
 def test_a_new_file_from_a_pipe_has_the_right_size(tmp_path: Path, disk: Path, image: Path) -> None:
     run("unzip", "-", tmp_path / "new", stdin=image.read_bytes())
     assert (tmp_path / "new").read_bytes() == stored_part(disk.read_bytes(), bytes(DISK_SECTORS * SECTOR))

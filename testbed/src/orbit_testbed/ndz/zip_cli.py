@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import os
+import stat
 import sys
 from collections.abc import Sequence
 
@@ -169,7 +171,7 @@ def _work(args: argparse.Namespace) -> int:
         if args.info:
             return 0
         if args.output == "-":
-            _write(plan, sys.stdout.fileno(), options, args, in_place=True)
+            _write(plan, sys.stdout.fileno(), options, args)
             return 0
         if os.path.exists(args.output) and os.path.samefile(args.input, args.output):
             raise NdzError("is the input", name=args.output, remedy="name another output")
@@ -183,7 +185,7 @@ def _write_files(plan: Plan, options: Options, args: argparse.Namespace) -> None
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(command.NewFile(args.output))
         if not wanted:
-            _write(plan, file.fd, options, args, in_place=file.in_place)
+            _write(plan, file.fd, options, args)
             return
         sidecar = _sidecar(args.output)
         # The image gets its name first. Should the machine die before the manifest has its own, an older one
@@ -193,7 +195,7 @@ def _write_files(plan: Plan, options: Options, args: argparse.Namespace) -> None
         stack.push(ending)
         recorder = manifest.Recorder()
         stack.callback(recorder.close)
-        _write(plan, file.fd, options, args, recorder, in_place=file.in_place)
+        _write(plan, file.fd, options, args, recorder)
         made = recorder.finish(file.fd, args.identity or "")
         try:
             text = made.encode()
@@ -232,25 +234,20 @@ def _write_manifest(args: argparse.Namespace) -> int:
 
 
 def _write(
-    plan: Plan,
-    fd: int,
-    options: Options,
-    args: argparse.Namespace,
-    record: manifest.Recorder | None = None,
-    *,
-    in_place: bool,
+    plan: Plan, fd: int, options: Options, args: argparse.Namespace, record: manifest.Recorder | None = None
 ) -> None:
+    start = _start(fd)
+
     def emit(chunk: bytes) -> None:
         command.write_all(fd, chunk)
         if args.dots:
             print(".", end="", file=sys.stderr, flush=True)
 
     def amend(index: bytes) -> None:
-        os.lseek(fd, 0, os.SEEK_SET)
-        command.write_all(fd, index)
+        if os.pwrite(fd, index, start or 0) != len(index):
+            raise NdzError("takes no more data", name=args.output)
 
-    # What is no file of our own may be a pipe, and a device looks the same in both.
-    written = write_image(plan, emit, options, record=record, amend=None if in_place else amend)
+    written = write_image(plan, emit, options, record=record, amend=None if start is None else amend)
     if args.dots:
         print(file=sys.stderr)
     command.say(
@@ -258,6 +255,14 @@ def _write(
         f"{plan.source.name}: {written.data_bytes} of {plan.end * 512} bytes stored "
         f"in {written.chunks} chunks ({written.chunks * CHUNK_SIZE} bytes)",
     )
+
+
+def _start(fd: int) -> int | None:
+    """Return where an image begins in the file it goes to, None where that cannot be changed afterwards."""
+    appends = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND
+    if appends or not stat.S_ISREG(os.fstat(fd).st_mode):
+        return None
+    return os.lseek(fd, 0, os.SEEK_CUR)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
