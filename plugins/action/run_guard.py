@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import typing as t
 
@@ -13,6 +12,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.orbit.imaging.plugins.module_utils.login import login_name
 from ansible_collections.orbit.imaging.plugins.plugin_utils import (
     claims,
     command,
@@ -87,7 +87,7 @@ class ActionModule(ActionBase):
                 {
                     "run": record["id"],
                     "dir": record["dir"],
-                    "user": _user(),
+                    "user": login_name() or str(os.getuid()),
                     "since": record["started_at"],
                     "claims": paths,
                     "skip": skip,
@@ -107,13 +107,6 @@ class ActionModule(ActionBase):
             "skipped": skipped,
             "streams_in_use": _streams_in_use(nodes.values()),
         }
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return str(os.getuid())
 
 
 def _streams_in_use(nodes: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[str, str]]:

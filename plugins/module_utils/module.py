@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import getpass
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.orbit.imaging.plugins.module_utils.dialects import CHOICES
+from ansible_collections.orbit.imaging.plugins.module_utils.login import login_name
 from ansible_collections.orbit.imaging.plugins.module_utils.nodes import (
     Node,
     NodeSetError,
@@ -96,14 +96,9 @@ def nodes_of(module: AnsibleModule) -> t.Tuple[t.List[Node], str]:
 
 
 def user_of(module: AnsibleModule) -> str:
-    """Return the option ``user``, by default the login name; "" when there is none (bare containers)."""
+    """Return the option ``user``, by default the login name; "" when there is none."""
     given: t.Optional[str] = module.params["user"]
-    if given:
-        return given
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return ""
+    return given or login_name()
 
 
 def describe_failures(

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import getpass
 import time
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import nodes as nodeutil
 from ansible_collections.orbit.imaging.plugins.module_utils.frisbee import FrisbeeClient
+from ansible_collections.orbit.imaging.plugins.module_utils.login import login_name
 from ansible_collections.orbit.imaging.plugins.module_utils.pxe import PxeClient
 from ansible_collections.orbit.imaging.plugins.module_utils.service import Connection, ServiceError
 from ansible_collections.orbit.imaging.plugins.plugin_utils.claims import ClaimError, Claims, stream_path
@@ -303,10 +303,4 @@ def _connect(asked: Asked) -> Connection:
 
 
 def _frisbee(connection: Connection, asked: Asked) -> FrisbeeClient:
-    user = asked["user"]
-    if not user:
-        try:
-            user = getpass.getuser()
-        except (OSError, KeyError):
-            user = ""
-    return FrisbeeClient(connection, asked["dialect"], asked["domain"], user)
+    return FrisbeeClient(connection, asked["dialect"], asked["domain"], asked["user"] or login_name())

@@ -44,7 +44,7 @@ def test_no_login_name(monkeypatch, error):
     def fail():
         raise error
 
-    monkeypatch.setattr(module.getpass, "getuser", fail)
+    monkeypatch.setattr("getpass.getuser", fail)
     assert module.user_of(Params(user=None)) == ""
     assert module.user_of(Params(user="alice")) == "alice"
 
