@@ -7,9 +7,12 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -223,6 +226,27 @@ def wait_for_full_buffers(waiting: Fetch, buffers: int) -> None:
         return assembly is not None and assembly.complete == buffers and not assembly.filling
 
     wait_until(full, "full buffers")
+
+
+def members(group: str) -> int:
+    """Return how many sockets of this network namespace have joined a group."""
+    (wanted,) = struct.unpack("=I", socket.inet_aton(group))
+    lines = Path("/proc/self/net/igmp").read_text(encoding="ascii").splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.split()[0] == f"{wanted:08X}")
+
+
+def test_who_has_everything_leaves_the_group_and_writes_on(stand: Stand, held_disk: threading.Event) -> None:
+    image, disk = make_image(2)
+    server = stand.keep(HandServer(image))
+    assert members(server.group) == 1
+    waiting = fetch(stand, server, len(disk))
+    wait_until(lambda: waiting.client._joined_at > 0 and members(server.group) == 1, "the end of listening")
+    assert waiting.client._assembly.complete == 2
+    server.send(wire.encode_block(server.own, 0, 0, bytes(1024)))
+    held_disk.set()
+    assert waiting.wait().disk.read_bytes() == disk
+    assert waiting.client._assembly.finished_again == 0
+    wait_until(lambda: any(d[4] == wire.LEAVE2 for d in server.seen), "the LEAVE2")
 
 
 def test_memory_is_bounded_while_the_disk_takes_nothing(stand: Stand, held_disk: threading.Event) -> None:

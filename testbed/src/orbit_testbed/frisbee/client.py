@@ -450,31 +450,32 @@ class Client:
         readers: list[socket.socket | int] = [self._endpoint.rx, writers.wake]
         try:
             with priority.raised():
-                while written < assembly.chunks:
+                while assembly.complete < assembly.chunks:
                     now = self._receive()
                     self._excuse_server(now)
                     written += self._collect_written(now, written)
                     if now >= keepalive_at:
                         keepalive_at = now + config.keepalive
                         self._endpoint.rejoin()
-                    if assembly.complete < assembly.chunks:
-                        if now >= asker.due() and self._is_up_to_date():
-                            self._ask(now)
-                        self._check_silence(now)
-                        wait = min(asker.due(), keepalive_at)
-                        if config.silence:
-                            wait = min(wait, self._heard_at + config.silence)
-                        timeout: float | None = max(0.0, wait - time.monotonic())
-                        if timeout == 0.0:
-                            continue
-                    else:
-                        timeout = None
-                    if written < assembly.chunks:
+                    if now >= asker.due() and self._is_up_to_date():
+                        self._ask(now)
+                    self._check_silence(now)
+                    wait = min(asker.due(), keepalive_at)
+                    if config.silence:
+                        wait = min(wait, self._heard_at + config.silence)
+                    timeout = max(0.0, wait - time.monotonic())
+                    if timeout and assembly.complete < assembly.chunks:
                         ready, _, _ = select.select(readers, [], [], timeout)
                         if writers.wake in ready:
                             writers.heard()
-                        elif timeout is not None:
+                        else:
                             self._let_gather(timeout)
+            # What still comes is for others: to look at it would take time from inflating and writing.
+            self._endpoint.deafen()
+            while written < assembly.chunks:
+                select.select([writers.wake], [], [])
+                writers.heard()
+                written += self._collect_written(time.monotonic(), written)
         except BaseException:
             writers.abandon()
             raise

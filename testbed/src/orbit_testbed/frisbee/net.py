@@ -241,6 +241,13 @@ class Endpoint:
         if self.tx is not self.rx:
             _deafen(self.tx)
 
+    def deafen(self) -> None:
+        """Hear nothing any more and leave the group, so that switches stop sending it here."""
+        _deafen(self.rx)
+        if self.kind == "multicast":
+            with contextlib.suppress(OSError):
+                self._membership(socket.IP_DROP_MEMBERSHIP)
+
     def close(self) -> None:
         """Close the sockets."""
         for sock in self._sockets:
