@@ -9,11 +9,10 @@ no buffer free, blocks of untouched chunks are dropped, so memory is bounded wha
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 from typing import TYPE_CHECKING, Final
 
 from orbit_testbed.frisbee.wire import BLOCK_SIZE, CHUNK_BLOCKS, CHUNK_SIZE, chunk_bits, runs
+from orbit_testbed.ndz.memory import anonymous
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,9 +135,6 @@ def _slab(buffers: int) -> list[memoryview]:
 
     In ordinary ones it would be interrupted 256 times for each buffer, which costs more than receiving does.
     """
-    memory = mmap.mmap(-1, buffers * CHUNK_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    view = memoryview(memory)
+    view = memoryview(anonymous(buffers * CHUNK_SIZE))
     # Taken from the end.
     return [view[i * CHUNK_SIZE : (i + 1) * CHUNK_SIZE] for i in reversed(range(buffers))]

@@ -9,11 +9,10 @@ The calls release the interpreter lock.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import mmap
 
 from orbit_testbed.ndz.format import Buffer
+from orbit_testbed.ndz.memory import anonymous
 
 LIBRARY = "libdeflate.so.0"
 
@@ -44,10 +43,7 @@ class Inflater:
 
     def __init__(self, library: ctypes.CDLL, room: int) -> None:
         self._library = library
-        # An anonymous private mapping is at a page border and, unlike an allocation, may be unused.
-        memory = mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        with contextlib.suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
+        memory = anonymous(room)
         self._view = memoryview(memory)
         self._at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         self._read, self._written = ctypes.c_size_t(), ctypes.c_size_t()
