@@ -100,6 +100,15 @@ def test_pieces_make_one_stream(items: list[tuple[bytes, int]], level: int) -> N
     assert inflate(b"".join(packed), len(before)) == before
 
 
+@given(st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 9000)), max_size=6))
+def test_check_sums_are_joined(items: list[tuple[bytes, int]]) -> None:
+    pieces = [data * count for data, count in items]
+    value = 1
+    for piece in pieces:
+        value = codec.joined_adler32(value, codec.adler32(piece), len(piece))
+    assert value == zlib.adler32(b"".join(pieces))
+
+
 def test_a_piece_refers_to_the_data_before_it() -> None:
     noise = random.Random(1).randbytes(30000)
     assert len(codec.deflate(noise, 1, before=noise)) < 1000 < len(codec.deflate(noise, 1))

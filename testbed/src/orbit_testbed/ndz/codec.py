@@ -160,6 +160,20 @@ def adler32(data: Buffer, value: int = 1) -> int:
     return result
 
 
+_ADLER_BASE = 65521
+
+
+def joined_adler32(first: int, second: int, size: int) -> int:
+    """Return the check sum of two data in a row: with sum ``first``; of ``size`` bytes with sum ``second``.
+
+    As zlib's ``adler32_combine``, which Python does not have.
+    """
+    low, high = first & 0xFFFF, first >> 16
+    high = (size * low + high + (second >> 16) - size) % _ADLER_BASE
+    low = (low + (second & 0xFFFF) - 1) % _ADLER_BASE
+    return high << 16 | low
+
+
 def deflate(data: Buffer, level: int = DEFAULT_LEVEL, *, before: Buffer = b"") -> bytes:
     """Return ``data`` as raw deflate blocks that end on a byte border without closing the stream.
 

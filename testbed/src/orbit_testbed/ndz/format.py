@@ -319,32 +319,29 @@ def encode_chunk(
     and relocations need version 2, ``uuid`` and ``checksum`` (SHA-1) version 4; they are left out of
     lower versions. What was encoded passes :func:`parse_index`, or NdzError is raised.
     """
-    chunk = bytearray(CHUNK_SIZE)
-    at = INDEX_SIZE
-    for piece in data:
-        if at + len(piece) > CHUNK_SIZE:
-            raise NdzError(f"more than {DATA_MAX} bytes of compressed data", chunk=number)
-        chunk[at : at + len(piece)] = piece
-        at += len(piece)
-    length = at - INDEX_SIZE
-    _COMMON.pack_into(chunk, 0, MAGIC_BASE + version, length, number, total, INDEX_SIZE, len(regions))
+    pieces = list(data)
+    length = sum(map(len, pieces))
+    if length > DATA_MAX:
+        raise NdzError(f"more than {DATA_MAX} bytes of compressed data", chunk=number)
+    index = bytearray(INDEX_SIZE)
+    _COMMON.pack_into(index, 0, MAGIC_BASE + version, length, number, total, INDEX_SIZE, len(regions))
     if version >= 2:
-        _RANGE.pack_into(chunk, 24, first, after, len(relocations))
+        _RANGE.pack_into(index, 24, first, after, len(relocations))
     if version == 4:
         kind = CHECKSUM_SHA1 if checksum else CHECKSUM_NONE
-        _PROTECTION.pack_into(chunk, 36, CIPHER_NONE, kind, b"", b"", uuid)
+        _PROTECTION.pack_into(index, 36, CIPHER_NONE, kind, b"", b"", uuid)
     at = _HEADER_SIZE[version]
     if at + _REGION.size * len(regions) + _RELOCATION.size * len(relocations) > INDEX_SIZE:
         raise NdzError(f"{len(regions)} regions do not fit the index", chunk=number)
     for region in regions:
-        _REGION.pack_into(chunk, at, *region)
+        _REGION.pack_into(index, at, *region)
         at += _REGION.size
     for relocation in relocations if version >= 2 else ():
-        _RELOCATION.pack_into(chunk, at, *relocation)
+        _RELOCATION.pack_into(index, at, *relocation)
         at += _RELOCATION.size
+    result = b"".join((index, *pieces, bytes(DATA_MAX - length)))
     if version == 4 and checksum:
-        chunk[_DIGEST_AT : _DIGEST_AT + _DIGEST_SIZE] = _sha1(chunk, length)
-    result = bytes(chunk)
+        result = _with_digest(result, length)
     parse_index(result, number)
     return result
 
@@ -354,9 +351,12 @@ def with_total(chunk: bytes, total: int) -> bytes:
     changed = bytearray(chunk)
     _TOTAL.pack_into(changed, _TOTAL_AT, total)
     index = parse_index(memoryview(chunk)[:INDEX_SIZE])
-    if index.digest is not None:
-        changed[_DIGEST_AT : _DIGEST_AT + _DIGEST_SIZE] = _sha1(changed, index.length)
-    return bytes(changed)
+    return bytes(changed) if index.digest is None else _with_digest(changed, index.length)
+
+
+def _with_digest(chunk: Buffer, length: int) -> bytes:
+    view = memoryview(chunk)
+    return b"".join((view[:_DIGEST_AT], _sha1(chunk, length), view[_DIGEST_AT + _DIGEST_SIZE :]))
 
 
 _UNSEEN = -1

@@ -83,6 +83,7 @@ class _Piece(NamedTuple):
     data: bytes
     before: bytes
     packed: bytes
+    adler: int
 
 
 class _Packer:
@@ -116,6 +117,7 @@ class _Packer:
         """Take in the next piece of the input."""
         start, data = piece.start, piece.data
         packed: bytes | None = piece.packed if len(piece.before) <= self._size else None
+        adler: int | None = piece.adler
         while data:
             full = len(self._regions) >= self._region_limit and start != self._end()
             if self._room < _LEAST_ROOM or full:
@@ -124,10 +126,10 @@ class _Packer:
             if packed is None:
                 packed = self._deflate(data)
             if len(packed) <= self._room:
-                self._put(start, data, packed)
+                self._put(start, data, packed, adler)
                 return
             ratio = len(packed) / len(data)
-            packed = None
+            packed = adler = None
             # Deflating all of the rest is worth it only once it is likely to fit.
             while data and self._room >= _LEAST_ROOM and len(data) * ratio > self._room:
                 sectors = self._put_part(start, data, ratio)
@@ -150,10 +152,12 @@ class _Packer:
     def _deflate(self, data: bytes) -> bytes:
         return _deflate(data, self._options.level, self._tail)
 
-    def _put(self, start: int, data: bytes, packed: bytes) -> None:
+    def _put(self, start: int, data: bytes, packed: bytes, adler: int | None = None) -> None:
         self._packed.append(packed)
         self._room -= len(packed)
-        self._adler = codec.adler32(data, self._adler)
+        if adler is None:
+            adler = codec.adler32(data)
+        self._adler = codec.joined_adler32(self._adler, adler, len(data))
         if self._record is not None:
             self._record.data(data)
         self._size += len(data)
@@ -264,7 +268,7 @@ def _batches(source: Source, data: list[Range]) -> Iterator[list[_Piece]]:
     for start, end in data:
         for at in range(start, end, PIECE // SECTOR):
             piece = source.read(at * SECTOR, min(PIECE, (end - at) * SECTOR))
-            batch.append(_Piece(at, piece, before, b""))
+            batch.append(_Piece(at, piece, before, b"", 0))
             before = _window(before, piece)
             size += len(piece)
             if size >= _BATCH:
@@ -275,4 +279,11 @@ def _batches(source: Source, data: list[Range]) -> Iterator[list[_Piece]]:
 
 
 def _deflate_batch(batch: list[_Piece], level: int) -> list[_Piece]:
-    return [piece._replace(packed=_deflate(piece.data, level, piece.before)) for piece in batch]
+    # The check sum here as well: what was just deflated is still in this processor's cache.
+    return [
+        piece._replace(
+            packed=_deflate(piece.data, level, piece.before),
+            adler=codec.adler32(piece.data),
+        )
+        for piece in batch
+    ]
