@@ -100,6 +100,13 @@ def test_one_client_of_several_that_loses_most_does_not_slow_the_stream() -> Non
         assert adapter.look(step * WINDOW) == MOST
 
 
+def test_it_slows_the_stream_when_nobody_else_is_served() -> None:
+    adapter = heard_of(4)
+    adapter.sent(1000)
+    adapter.lost(CLIENTS[3], 900)
+    assert adapter.look(WINDOW, shared=False) < MOST
+
+
 def test_it_slows_the_stream_when_the_others_have_left_or_are_heard_no_more() -> None:
     left, silent = heard_of(4), heard_of(4)
     for client in CLIENTS[:3]:
@@ -202,7 +209,9 @@ def test_a_moment_without_other_work_is_not_the_laggards() -> None:
     assert sent["fresh"] == 40 * 1024
     assert abs(sent["late"] - LAGGARD_SHARE * sent["fresh"]) <= 1024
     assert queue.ready_at == pytest.approx(9.0 + ALONE_SECONDS)
+    assert queue.shared(9.1)
     assert queue.ready(9.0 + ALONE_SECONDS)
+    assert not queue.shared(9.0 + ALONE_SECONDS)
 
 
 def test_what_somebody_else_wants_too_moves_over_and_is_sent_once() -> None:

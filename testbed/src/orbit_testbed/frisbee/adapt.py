@@ -11,8 +11,8 @@ The wire has no acknowledgements. What tells the server that it is too fast is w
   quarter. While little is asked for again the rate grows, if it is made use of: slowly where the last loss
   was, faster below.
 * **Laggards.** With three clients or more, one that alone asks again for several times what the others do
-  is slower than they are. The rate is not for it to decide, and its repairs get a small share of the stream
-  (:data:`LAGGARD_SHARE`) as long as there is other work. The same for one that joined late and wants the
+  is slower than they are. As long as there is other work, the rate is not for it to decide, and its repairs
+  get a small share of the stream (:data:`LAGGARD_SHARE`). The same for one that joined late and wants the
   beginning.
 
 A client counts while it is heard of: one that vanished must not make a laggard of the one that is left.
@@ -95,24 +95,22 @@ class Adapter:
 
     def _shared_loss(self) -> float:
         """Return what was lost, but not by a client that alone loses much."""
-        total = sum(self._lost.values())
-        worst = max(self._lost, key=self._lost.__getitem__, default="")
-        return total - self._lost[worst] if total and self._alone(worst, self._lost) else total
+        return sum(blocks for client, blocks in self._lost.items() if not self._alone(client, self._lost))
 
     def due(self, now: float) -> bool:
         """Whether the rate is to be looked at; :meth:`look` does it."""
         return now >= self._looked_at + WINDOW
 
-    def look(self, now: float) -> float:
-        """Return the rate from now on."""
+    def look(self, now: float, *, shared: bool = True) -> float:
+        """Return the rate from now on. ``shared``: somebody besides laggards is served."""
         span, self._looked_at = now - self._looked_at, now
         self._sent += self._window
         used, self._window = self._window / span, 0
-        lost = self._shared_loss()
+        lost = self._shared_loss() if shared else sum(self._lost.values())
         if now < self._settled_at:
             # What is asked for again now was lost before the rate fell.
             self._lost.clear()
-        elif lost and lost >= self._too_much() * self._sent:
+        elif 0 < self._too_much() * self._sent <= lost:
             self._ceiling = self.rate
             arrived = max(_FALL_MOST, min(_FALL, 1.0 - lost / self._sent))
             self.rate = max(LEAST, self.rate * _FALL_MOST, min(self.rate, used) * arrived)

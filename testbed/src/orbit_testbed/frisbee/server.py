@@ -289,7 +289,7 @@ class Server:
         late = again > 0 and self._adapter.again(address, again)
         count.duplicate_requests += again > 0
         if self.work.add(chunk, bits, now, exact=exact, joined=joined, late=late):
-            if exact and not late:
+            if exact:
                 self._adapter.lost(address, again)
         else:
             count.requests_merged += 1
@@ -522,7 +522,7 @@ class Server:
             self._keepalive_at = now
             self.endpoint.rejoin()
         if self._adapter.due(now):
-            rate = self._adapter.look(now)
+            rate = self._adapter.look(now, shared=self.work.shared(now))
             if config.rate is None:
                 self._pacer.set_rate(rate)
         if config.dynamic and config.rate is not None and now - self._dynamic_at >= 0.5:

@@ -140,6 +140,10 @@ class WorkQueue:
         if chunk in self._late:
             self._want_late(chunk, 0, ~bits)
 
+    def shared(self, now: float) -> bool:
+        """Tell whether there is other work than that of laggards, or was a moment ago."""
+        return bool(self._waiting) or now < self._others_at + ALONE_SECONDS
+
     def ready(self, now: float) -> bool:
         """Tell whether something may be sent."""
         return bool(self) and now >= self.ready_at
@@ -161,7 +165,7 @@ class WorkQueue:
         if not self._late_now:
             self._others_at = now
             self._late_credit = self._late_credit + blocks * LAGGARD_SHARE if self._late else 0.0
-        elif now < self._others_at + ALONE_SECONDS:
+        elif self.shared(now):
             self._late_credit -= blocks
         else:
             self._late_credit = 0.0
