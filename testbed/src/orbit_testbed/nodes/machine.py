@@ -21,6 +21,7 @@ from orbit_testbed.nodes.diskwatch import DiskWatch
 from orbit_testbed.nodes.faults import Fault
 from orbit_testbed.nodes.host import program
 from orbit_testbed.nodes.layout import DISK_SIZE, Node, Settings, State
+from orbit_testbed.nodes.supply import Supply
 
 log = logging.getLogger(__name__)
 
@@ -113,22 +114,16 @@ class Run:
         await self.ended.wait()
 
 
-class Machine:
-    """A node that can be switched on and off. Its lock makes power actions one after another."""
+class Machine(Supply):
+    """A light node."""
 
     def __init__(self, node: Node, chassis: Chassis) -> None:
-        self.node = node
-        self.fault = Fault()
-        self.powered = False
-        self.boots = 0
+        super().__init__(node)
         self._chassis = chassis
         self._run: Run | None = None
         self._cycle: asyncio.Task[None] | None = None
-        self._has = self.fault
-        self._watch: DiskWatch | inotify.Watch | None = None
         self._rotten = b""
         self._strikes: set[asyncio.Task[None]] = set()
-        self._lock = asyncio.Lock()
 
     @property
     def _disk(self) -> Path:
@@ -151,24 +146,7 @@ class Machine:
             self._has = Fault()
             self._look_away()
 
-    async def on(self) -> None:
-        """Switch on; nothing happens when it is on."""
-        async with self._lock:
-            if not self.powered:
-                self._start()
-
-    async def off(self, soft: bool = False) -> None:
-        """Switch off; ``soft`` asks the system first and gives it some seconds to stop."""
-        async with self._lock:
-            await self._stop(soft)
-
-    async def reset(self) -> None:
-        """Switch off and on."""
-        async with self._lock:
-            await self._stop(soft=False)
-            self._start()
-
-    def _start(self) -> None:
+    async def _start(self) -> None:
         self.powered = True
         self.boots += 1
         self._take_fault()
@@ -214,7 +192,7 @@ class Machine:
             self._cycle = None  # this very task, which _stop would cancel
             await self._stop(soft=False)
             if run.status == REBOOT_STATUS:
-                self._start()
+                await self._start()
 
     # -- faults that strike in the middle of the work
 
@@ -231,15 +209,8 @@ class Machine:
         elif self._has.kind == "disk-corrupt":
             self._watch = inotify.Watch(self._disk, inotify.MODIFY, self._corrupt)
 
-    def _look_away(self) -> None:
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.close()
-
     def _strike(self, writer: int) -> None:
-        log.info("%s: %s strikes", self.node.name, self._has)
-        if self._has.once and self.fault == self._has:
-            self.fault = Fault()
+        self._note_strike()
         kind = self._has.kind
         if kind == "unplugged":
             network.set_link(self.node.port, up=False)

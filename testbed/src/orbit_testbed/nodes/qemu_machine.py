@@ -23,6 +23,7 @@ from orbit_testbed.nodes.faults import Fault
 from orbit_testbed.nodes.layout import Node, Settings, State
 from orbit_testbed.nodes.machine import SOFT_OFF_GRACE
 from orbit_testbed.nodes.qemu_packages import program
+from orbit_testbed.nodes.supply import Supply
 from orbit_testbed.power.qemu import Qmp, QmpError
 
 log = logging.getLogger(__name__)
@@ -150,21 +151,18 @@ class _Run:
         self.monitor.close()
 
 
-class QemuMachine:
-    """A virtual machine that can be switched on and off. Its lock makes power actions one after another."""
+class QemuMachine(Supply):
+    """A virtual machine.
+
+    A reset is off and on: a machine that is reset inside QEMU is emulated more slowly from then on.
+    """
 
     def __init__(self, node: Node, chassis: Chassis) -> None:
-        self.node = node
-        self.fault = Fault()
-        self.powered = False
-        self.boots = 0
+        super().__init__(node)
         self._chassis = chassis
         self._run: _Run | None = None
-        self._has = self.fault
-        self._watch: DiskWatch | None = None
         self._unplugged = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._lock = asyncio.Lock()
 
     @property
     def running(self) -> bool:
@@ -177,23 +175,6 @@ class QemuMachine:
         if self.running and (fault.watches or self._has.watches):
             self._has = fault if fault.watches else Fault()
             self._look_out()
-
-    async def on(self) -> None:
-        """Switch on; nothing happens when it is on."""
-        async with self._lock:
-            if not self.powered:
-                await self._start()
-
-    async def off(self, soft: bool = False) -> None:
-        """Switch off; ``soft`` presses the power button first and gives the system some seconds to obey."""
-        async with self._lock:
-            await self._stop(soft)
-
-    async def reset(self) -> None:
-        """Switch off and on: a machine that is reset inside QEMU is emulated more slowly from then on."""
-        async with self._lock:
-            await self._stop(soft=False)
-            await self._start()
 
     async def _start(self) -> None:
         self._has = self.fault
@@ -235,19 +216,12 @@ class QemuMachine:
             disk = self._chassis.state.disk(self.node)
             self._watch = DiskWatch(disk, self._has.bytes, self._strike)
 
-    def _look_away(self) -> None:
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.close()
-
     def _plug(self, plugged: bool) -> None:
         network.set_link(self.node.port, up=plugged)
         self._unplugged = not plugged
 
     def _strike(self, _writer: int) -> None:
-        log.info("%s: %s strikes", self.node.name, self._has)
-        if self._has.once and self.fault == self._has:
-            self.fault = Fault()
+        self._note_strike()
         if self._has.kind == "unplugged":
             self._plug(False)
         elif self._run is not None:
