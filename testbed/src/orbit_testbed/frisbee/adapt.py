@@ -9,7 +9,8 @@ The wire has no acknowledgements. What tells the server that it is too fast is w
   for again, it falls towards what arrived. Less than that is the cable's loss, which a lower rate would not
   mend. Of several clients with bad cables each loses other blocks, so when three or more ask it takes a
   quarter. While little is asked for again the rate grows, if it is made use of: slowly where the last loss
-  was, faster below.
+  was, faster below. What was sent before the last fall says nothing of the rate since then. How long "lately"
+  is goes by blocks where the rate is low: a client notices a loss when the next chunk begins.
 * **Laggards.** With three clients or more, one that alone asks again for several times what the others do
   is slower than they are. As long as there is other work, the rate is not for it to decide, and its repairs
   get a small share of the stream (:data:`LAGGARD_SHARE`). The same for one that joined late and wants the
@@ -28,7 +29,7 @@ LEAST: Final = 200.0
 MOST: Final = 400_000.0
 """3.6 Gbit/s: more than nodes inflate and write. Who has faster ones says so by a fixed rate."""
 WINDOW: Final = 0.02
-"""Seconds after which the rate is looked at."""
+"""Seconds after which the rate is looked at; longer where fewer than 256 blocks are sent in that time."""
 LAGGARD_SHARE: Final = 1 / 16
 """Blocks a laggard gets for each block of other work."""
 
@@ -41,8 +42,11 @@ _TOO_MUCH: Final = 0.1
 _TOO_MUCH_OF_SEVERAL: Final = 0.25
 _SEVERAL: Final = 3
 _MADE_USE_OF: Final = 0.5
+_WINDOW_BLOCKS: Final = 256.0
 _LATELY_SECONDS: Final = 0.3
-_SETTLE_SECONDS: Final = 0.1
+_LATELY_BLOCKS: Final = 4096.0
+_SAMPLE_SECONDS: Final = 0.04
+_SAMPLE_BLOCKS: Final = 1024.0
 _LAGGARD_LEAST: Final = 2048.0
 _LAGGARD_TIMES: Final = 4.0
 _FORGET_SECONDS: Final = 1.0
@@ -50,11 +54,14 @@ _HEARD_SECONDS: Final = 3.0
 
 
 class Adapter:
-    """Watches what is sent and what is asked for again; ``rate`` is in blocks per second."""
+    """Watches what is sent and what is asked for again.
+
+    ``rate`` is in blocks per second; ``since`` is when it last fell.
+    """
 
     def __init__(self, now: float) -> None:
         self.rate = self._ceiling = MOST
-        self._looked_at = self._settled_at = now
+        self._looked_at = self.since = now
         self._window = 0
         self._sent = 0.0
         self._heard: dict[str, float] = {}
@@ -75,7 +82,7 @@ class Adapter:
         self._window += blocks
 
     def lost(self, client: str, blocks: int) -> None:
-        """Say how many blocks are to be sent again because they did not reach a client."""
+        """Say how many blocks that were sent after ``since`` did not reach a client."""
         self._lost[client] = self._lost.get(client, 0.0) + blocks
 
     def again(self, client: str, blocks: int) -> bool:
@@ -99,26 +106,27 @@ class Adapter:
 
     def due(self, now: float) -> bool:
         """Whether the rate is to be looked at; :meth:`look` does it."""
-        return now >= self._looked_at + WINDOW
+        return now >= self._looked_at + max(WINDOW, _WINDOW_BLOCKS / self.rate)
 
     def look(self, now: float, *, shared: bool = True) -> float:
         """Return the rate from now on. ``shared``: somebody besides laggards is served."""
         span, self._looked_at = now - self._looked_at, now
-        self._sent += self._window
-        used, self._window = self._window / span, 0
+        sent, self._window = self._window, 0
+        used = sent / span
+        self._sent += sent
         lost = self._shared_loss() if shared else sum(self._lost.values())
-        if now < self._settled_at:
-            # What is asked for again now was lost before the rate fell.
-            self._lost.clear()
-        elif 0 < self._too_much() * self._sent <= lost:
-            self._ceiling = self.rate
+        enough = max(_SAMPLE_SECONDS * self.rate, _SAMPLE_BLOCKS)
+        if self._sent >= enough and lost >= self._too_much() * self._sent:
             arrived = max(_FALL_MOST, min(_FALL, 1.0 - lost / self._sent))
+            self._ceiling = self.rate
             self.rate = max(LEAST, self.rate * _FALL_MOST, min(self.rate, used) * arrived)
-            self._settled_at = now + _SETTLE_SECONDS
+            self.since, self._sent = now, 0.0
+            self._lost.clear()
         elif used >= _MADE_USE_OF * self.rate:
             self.rate = min(MOST, self.rate * (_GROW if self.rate < _NEAR * self._ceiling else _GROW_NEAR))
-        self._sent *= max(0.0, 1.0 - span / _LATELY_SECONDS)
-        self._lost = _faded(self._lost, span / _LATELY_SECONDS)
+        forgotten = sent / max(_LATELY_SECONDS * self.rate, _LATELY_BLOCKS)
+        self._sent *= max(0.0, 1.0 - forgotten)
+        self._lost = _faded(self._lost, forgotten)
         self._again = _faded(self._again, span / _FORGET_SECONDS)
         for client in [client for client, at in self._heard.items() if now - at > _HEARD_SECONDS]:
             self.gone(client)

@@ -55,6 +55,7 @@ class WorkQueue:
         self._late_now = False
         self._others_at = 0.0
         self._sent_once: dict[int, int] = {}
+        self._last: dict[int, tuple[float, int]] = {}
         self._current: int | None = None
         self._left = 0
         self._sent = 0
@@ -73,6 +74,11 @@ class WorkQueue:
     def sent_once(self, chunk: int) -> int:
         """Return the bitmap of the blocks of a chunk that were sent at least once."""
         return self._sent_once.get(chunk, 0)
+
+    def sent_since(self, chunk: int, since: float) -> int:
+        """Return the bitmap of the blocks of a chunk that its last item was, if that was begun since then."""
+        last = (self._begun, self._sent) if chunk == self._current else self._last.get(chunk)
+        return last[1] if last is not None and last[0] >= since else 0
 
     @property
     def in_progress(self) -> bool:
@@ -206,6 +212,7 @@ class WorkQueue:
 
     def _finish(self, now: float) -> None:
         assert self._current is not None
+        self._last[self._current] = (self._begun, self._sent)
         if self._sent == chunk_bits(self._current, self._blocks):
             self._passes.pop(self._current, None)
             self._passes[self._current] = (self._begun, now)
