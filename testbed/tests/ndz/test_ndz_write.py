@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from ndz_tools import CHUNK, SECTOR, assert_same_where_stored, read_image
 
 from orbit_testbed.ndz import codec
-from orbit_testbed.ndz.format import NdzError, Tiling, parse_index
+from orbit_testbed.ndz.format import INDEX_SIZE, NdzError, Tiling, parse_index
 from orbit_testbed.ndz.plan import Plan, plan_raw
 from orbit_testbed.ndz.source import Source
 from orbit_testbed.ndz.unpack import Target
@@ -258,3 +258,18 @@ def test_a_sparse_source_is_read_as_zeros(tmp_path: Path) -> None:
     assert len(chunks) == 1
     with Source.open(path) as source:
         assert source.read(0, 8) == bytes(8)
+
+
+def test_what_does_not_deflate_is_stored(tmp_path: Path) -> None:
+    """So that no client spends its time on it."""
+    noise = random.Random(4).randbytes(256 << 10)
+    text = b"all work and no play makes jack a dull boy " * 6096
+    kinds = {}
+    for name, data in (("noise", noise), ("text", text[: 256 << 10])):
+        path = tmp_path / name
+        path.write_bytes(data)
+        image = image_of(path)
+        assert_same_where_stored(image, data)
+        # The type of the first block, behind its "last" bit and the two bytes of the stream's head.
+        kinds[name] = image[INDEX_SIZE + 2] >> 1 & 3
+    assert kinds == {"noise": 0, "text": 2}

@@ -10,7 +10,7 @@ Threads and what they own:
 * One or two *writers* take complete chunks from a queue, check and inflate them and write them to the
   target; inflating and writing release the interpreter's lock. With two, one inflates while the other
   waits for the disk. They hand the buffer back through a second queue and an ``eventfd``. The queues need no
-  bound of their own: there are only so many buffers (96 MiB by default), and without a free one the
+  bound of their own: there are only so many buffers (80 MiB by default), and without a free one the
   protocol thread neither asks for nor keeps new chunks.
 * With a manifest or read-back, :mod:`.integrity` checks each chunk in the writers and reads the disk, by
   threads of its own, before joining and after the end.
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 JOIN_SECONDS: Final = 0.5
 SILENCE_SECONDS: Final = 30.0
-BUFFERS: Final = 96
+BUFFERS: Final = 80
 WORKERS: Final = 2
 _DRAIN: Final = 64
 _GATHER_SECONDS: Final = 0.005

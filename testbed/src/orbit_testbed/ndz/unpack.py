@@ -42,7 +42,7 @@ _BLKZEROOUT = 0x127F
 _FILL_PIECE = 1 << 20
 # A chunk that inflates to no more than this is inflated and checked in full before its first byte is
 # written. Larger ones (long runs of zeros) are written in pieces of the second size.
-_WHOLE_LIMIT = 16 << 20
+_WHOLE_LIMIT = 32 << 20
 _PIECE_SECTORS = (4 << 20) // SECTOR
 
 
@@ -210,7 +210,7 @@ class Target:
 
         ``index`` is what :func:`~orbit_testbed.ndz.format.parse_index` gave for ``chunk``; ``digest`` takes
         in what goes to the regions, in order. Nothing is written when the index does not fit the target,
-        nor (unless the chunk inflates to more than 16 MiB) when its data is damaged. Raises
+        nor (unless the chunk inflates to more than 32 MiB) when its data is damaged. Raises
         :class:`NdzError`.
         """
         self.check(index)
@@ -368,7 +368,7 @@ def contents(
     """Yield (sector, data) of a chunk's regions, inflated and relocated, ascending, in handy pieces.
 
     ``base`` and ``size`` are the first sector and number of sectors of the partition the data is for. A
-    chunk that inflates to no more than 16 MiB is checked in full before its first piece is given out.
+    chunk that inflates to no more than 32 MiB is checked in full before its first piece is given out.
     With a ``workspace`` (of :func:`new_workspace`) the pieces are good until it is used again. Raises
     :class:`NdzError`.
     """

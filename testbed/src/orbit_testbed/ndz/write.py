@@ -41,6 +41,8 @@ _LEAST_ROOM = 8 << 10
 """A chunk with less room than this takes nothing more."""
 _SLACK = 1024
 """How much larger than its input a deflated piece may be at most, stored blocks' headers included."""
+_WORTH_INFLATING = 0.97
+"""A piece that deflates to more than this share is stored: every client would inflate it for nothing."""
 _BATCH = 1 << 20
 """Input of one task of the pool: large enough for the hand-over to cost little."""
 _FRAME = len(codec.STREAM_HEAD) + len(codec.STREAM_TAIL) + 4
@@ -200,7 +202,7 @@ def _window(before: bytes, data: bytes) -> bytes:
 
 def _deflate(data: bytes, level: int, before: bytes) -> bytes:
     packed = codec.deflate(data, level, before=before)
-    if len(packed) > len(data) + _SLACK // 2:
+    if len(packed) > len(data) * _WORTH_INFLATING:
         packed = codec.deflate(data, 0)
     return packed
 
