@@ -11,6 +11,7 @@ import struct
 import sys
 import tempfile
 import threading
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,12 +21,13 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from orbit_testbed.frisbee import client_cli, fetch, pace
-from orbit_testbed.frisbee.integrity import CheckError, Checks
+from orbit_testbed.frisbee.integrity import CheckError, Checks, sha256
 from orbit_testbed.frisbee.options import EXIT_DIGEST, EXIT_MANIFEST, EXIT_USAGE, EXIT_VERIFY
 from orbit_testbed.ndz import manifest, unpack, zip_cli
 from orbit_testbed.ndz.format import (
     CHUNK_SIZE,
     RELOC_LILO_MAP,
+    ChunkIndex,
     NdzError,
     Region,
     Relocation,
@@ -251,6 +253,28 @@ def test_a_disk_that_shrinks(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Target, "sync", lambda self: target.write_bytes(b"short"))
     with pytest.raises(NdzError, match=r"ends at byte \d+"):
         onto(target, running, verify=True).wait()
+
+
+def test_what_is_kept_of_each_chunk_is_little(stand: Stand) -> None:
+    """Of a large image there are a hundred thousand."""
+    chunks, regions = 2000, [(i * 10, 5) for i in range(6)]
+    checks = Checks(None, verify=True)
+    checks.joined(HOME, chunks * 1024)
+    indexes = [
+        ChunkIndex(2, n, 1, [Region(n * 100 + s, c) for s, c in regions], first=n * 100, after=(n + 1) * 100)
+        for n in range(chunks)
+    ]
+    hasher = sha256(b"")
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for index in indexes:
+            checks.wrote(index, hasher)
+        kept = (tracemalloc.get_traced_memory()[0] - before) / chunks
+    finally:
+        tracemalloc.stop()
+    assert kept < 1.2 * (60 + 16 * len(regions))
+    assert checks._must_be(1999).ranges == [((199_900 + s) * 512, c * 512) for s, c in regions]
 
 
 # -- commands ---------------------------------------------------------------------------------------------
