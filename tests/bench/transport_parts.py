@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import socketserver
@@ -130,6 +131,13 @@ def zinflate(image: Path, _: str) -> float:
     return time.monotonic() - start
 
 
+def regions(image: Path, _: str) -> float:
+    """Print where data is, in sectors: [first, number] of each region."""
+    found = [parse_index(chunk, i).regions for i, chunk in enumerate(chunks(image))]
+    print(json.dumps([[region.start, region.count] for some in found for region in some]))
+    return 0.0
+
+
 def listen(image: Path, what: str) -> float:
     """Ask for chunks, note when datagrams come; prints bits per second on the cable, bursts in s."""
     bits, seconds = (float(part) for part in what.split(":"))
@@ -216,6 +224,7 @@ PARTS = {
     "unpack": unpack,
     "deflate1": deflate1,
     "zinflate": zinflate,
+    "regions": regions,
     "listen": listen,
 }
 

@@ -223,6 +223,19 @@ def test_gather_waits_for_the_last_join(stand: Stand) -> None:
     assert time.monotonic() - start < 0.39
 
 
+def test_gather_ends_when_all_that_are_expected_are_there(stand: Stand) -> None:
+    path, _ = stand.image(1)
+    running = stand.serve(path, rate=None, gather=20.0, expect=2)
+    party = stand.party(running)
+    start = time.monotonic()
+    party.send(wire.encode_join(party.own, 1))
+    party.send(wire.encode_request(party.own, 0))
+    assert party.silent(0.2, wire.Block)
+    party.send(wire.encode_join(party.own, 2))
+    party.blocks(1024)
+    assert time.monotonic() - start < 20.0
+
+
 def test_gather_ends_after_ten_times(stand: Stand) -> None:
     path, _ = stand.image(1)
     server = Server(ServerConfig(path, new_group(), 0, HOME, gather=0.5))

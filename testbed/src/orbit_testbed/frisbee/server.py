@@ -17,7 +17,8 @@ generations hear them there, and are limited: all JOINs of one moment get one an
 JOIN2s get one each, up to :data:`REPLIES_PER_SECOND`. What came too fast is answered later, not dropped.
 
 ``gather``: when a client joins while nothing is being sent, the first block waits until no other client has
-joined for that long (at most ten times that long), so that clients that start together share one pass.
+joined for that long (at most ten times that long), so that clients that start together share one pass. With
+``expect`` clients there, it waits for nobody else.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class ServerConfig(NamedTuple):
 
     ``rate`` is in blocks per second (None: as fast as the clients can), ``read_size`` in blocks, times in
     seconds. ``idle_timeout``: positive, end when nothing happened for that long; 0, never; negative, end
-    when the last client has left. ``gather`` 0 sends at once.
+    when the last client has left. ``gather`` 0 sends at once, ``expect`` 0 says nothing.
     """
 
     path: Path
@@ -88,6 +89,7 @@ class ServerConfig(NamedTuple):
     read_size: int = MAX_SEGMENTS
     idle_timeout: float = 1800.0
     gather: float = 0.0
+    expect: int = 0
     buffer: int | None = None
     keepalive: float = 0.0
     stats: Path | None = None
@@ -325,6 +327,8 @@ class Server:
             self._block_at is None or now - self._block_at > _IDLE_STREAM_SECONDS
         ):
             self._gather_until, self._gather_last = now + wait, now + wait * _GATHER_LIMIT
+        if 0 < self.config.expect <= len(self._clients):
+            self._gather_until = now
 
     def _leave(self, message: wire.Leave, address: str, now: float) -> None:
         self._active_at = now

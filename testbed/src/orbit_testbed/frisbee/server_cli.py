@@ -94,6 +94,13 @@ def build_parser() -> Parser:
         default=0.0,
         help="start sending when nobody has joined for S seconds, after 10 times S at the latest",
     )
+    add(
+        "--expect",
+        type=whole_number(0, 4096),
+        metavar="N",
+        default=0,
+        help="with --gather: do not wait for more than N clients",
+    )
     add("--stats", type=Path, metavar="FILE", help="keep numbers there, JSON")
     add("--ready-fd", type=whole_number(0, 1 << 20), metavar="N", help="write address:port to descriptor N")
     add("--no-offload", action="store_true", help="send one datagram per call")
@@ -132,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         read_size=options.read_size,
         idle_timeout=options.idle,
         gather=options.gather,
+        expect=options.expect,
         buffer=options.buffer * 1024 if options.buffer else None,
         keepalive=options.keepalive,
         stats=options.stats,
