@@ -104,11 +104,25 @@ class Bench:
         client_options: Sequence[str] = (),
         loss: float = 0.0,
         losers: Sequence[int] | None = None,
+        together: bool = False,
     ) -> Run:
-        """One server, some clients; the ``losers`` among them (default: all) lose ``loss`` per cent."""
+        """One server, some clients; the ``losers`` among them (default: all) lose ``loss`` per cent.
+
+        ``together``: the run begins when all clients have joined, not when the first is started.
+        """
         daemon, programs, start, stats = self.frisbee_start(
-            clients, *server_options, image=image, client_options=client_options, loss=loss, losers=losers
+            clients,
+            *server_options,
+            image=image,
+            client_options=client_options,
+            loss=loss,
+            losers=losers,
+            hold=together,
         )
+        if together:
+            lab.wait_for_sockets(programs, lab.PORT)
+            start = time.monotonic()
+            daemon.go_on()
         used, ends = lab.wait_all(programs, start)
         daemon.stop()
         server_used = daemon.wait()
@@ -165,9 +179,9 @@ class Bench:
     def targets(self, count: int) -> list[Path]:
         return lab.fresh(self.folder, count)
 
-    def ours(self, count: int, *server_options: str) -> Run:
+    def ours(self, count: int, *server_options: str, together: bool = False) -> Run:
         disks = self.targets(count)
-        result = self.frisbee(range(1, count + 1), *server_options)
+        result = self.frisbee(range(1, count + 1), *server_options, together=together)
         self.check(f"frisbee {count}", disks)
         return result
 
@@ -333,16 +347,19 @@ class Bench:
             print(f"  and {rate / rates['unpack']:.2f} of what inflating and writing in one thread can do")
 
     def shaped_wire(self) -> None:
-        """The server's link at 200 Mbit/s, ours at the same ``-W`` (and slightly below)."""
-        print(f"\nServer's link {SHAPED // 1_000_000} Mbit/s")
+        """The server's link at 200 Mbit/s, ours at the same ``-W``.
+
+        From when all clients have joined: here they all start on one machine, one after the other.
+        """
+        print(f"\nServer's link {SHAPED // 1_000_000} Mbit/s (seconds from when all clients have joined)")
         lab.shape("s1", SHAPED)
         walls: dict[int, float] = {}
         ideal = self.blocks * BLOCK_ON_WIRE * 8 / SHAPED
         for count in self.options.clients:
             ours, free = self.many(
                 self.options.runs,
-                lambda n=count: self.ours(n, "-W", str(SHAPED)),
-                lambda n=count: self.ours(n),
+                lambda n=count: self.ours(n, "-W", str(SHAPED), together=True),
+                lambda n=count: self.ours(n, together=True),
             )
             walls[count] = self.show(f"{count} x frisbee, -W {SHAPED}", ours)
             self.show(f"{count} x frisbee, no -W", free)

@@ -58,7 +58,7 @@ _GATHER_SHARE: Final = 1 / 8
 _GATHER_SPARE: Final = 16 << 10
 """Bytes of the socket's buffer for each block that may gather: a datagram takes up to 4 KiB of it."""
 _SHORT_TAIL_ASKS: Final = 3
-_BEHIND_ROUNDS: Final = 64
+_BEHIND_SECONDS: Final = 0.5
 _MBR_TYPE_AT: Final = 446 + 4
 
 
@@ -439,7 +439,7 @@ class Client:
         self._heads = wire.BlockHeads(parse_address(self._server[0], "server address"))
         self._heads_view = memoryview(self._heads.heads)
         self._heard_at = self._useful_at = now
-        self._behind = 0
+        self._drained = False
         keepalive_at = now + config.keepalive if config.keepalive else float("inf")
         plain_size = self._size if config.plain else None
         writers = _Writers(target, config.workers, assembly.chunks, plain_size, self._checks)
@@ -457,7 +457,7 @@ class Client:
                     if now >= keepalive_at:
                         keepalive_at = now + config.keepalive
                         self._endpoint.rejoin()
-                    if now >= asker.due() and self._is_up_to_date():
+                    if now >= asker.due() and self._is_up_to_date(now):
                         self._ask(now)
                     self._check_silence(now)
                     wait = min(asker.due(), keepalive_at)
@@ -489,12 +489,12 @@ class Client:
         """Take what has come, up to a limit; returns the time."""
         now = time.monotonic()
         receiver, server = self._receiver, self._server
-        self._behind += 1
+        self._drained = False
         for _ in range(_DRAIN):
             # To ask first costs less than to receive nothing.
             source = receiver.receive() if self._incoming.poll(0) else None
             if source is None:
-                self._behind = 0
+                self._drained = True
                 break
             now = time.monotonic()
             taken = 0
@@ -515,12 +515,13 @@ class Client:
         share = min(_GATHER_SHARE, room)
         time.sleep(min(limit, _GATHER_SECONDS, share * self._asker.interval))
 
-    def _is_up_to_date(self) -> bool:
+    def _is_up_to_date(self, now: float) -> bool:
         """Whether all that came has been looked at, as far as that can be waited for.
 
-        A client that was kept from running must not ask for what lies in its socket's buffer.
+        A client that was kept from running must not ask for what lies in its socket's buffer. But what others
+        have sent again must not keep it from asking for ever.
         """
-        return self._behind == 0 or self._behind > _BEHIND_ROUNDS
+        return self._drained or now - self._useful_at >= _BEHIND_SECONDS
 
     def _take_blocks(self, count: int, now: float) -> int:
         """Take the BLOCKs at the head of what was received; returns how many were valid ones.

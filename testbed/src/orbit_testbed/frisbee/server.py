@@ -443,7 +443,7 @@ class Server:
     def run(self) -> None:
         """Serve until :meth:`stop` is called or the idle time-out of the configuration ends it."""
         # Without a rate to keep it goes as fast as the clients do, some of which may be on this machine.
-        with priority.raised() if self.config.rate else contextlib.nullcontext():
+        with priority.real_time() if self.config.rate else contextlib.nullcontext():
             self._serve()
 
     def _serve(self) -> None:
