@@ -444,8 +444,6 @@ class Client:
         plain_size = self._size if config.plain else None
         writers = _Writers(target, config.workers, assembly.chunks, plain_size, self._checks)
         self._writers = writers
-        self._incoming = select.poll()
-        self._incoming.register(self._endpoint.rx, select.POLLIN)
         written = len(self._checks.kept)
         readers: list[socket.socket | int] = [self._endpoint.rx, writers.wake]
         try:
@@ -491,8 +489,7 @@ class Client:
         receiver, server = self._receiver, self._server
         self._drained = False
         for _ in range(_DRAIN):
-            # To ask first costs less than to receive nothing.
-            source = receiver.receive() if self._incoming.poll(0) else None
+            source = receiver.receive()
             if source is None:
                 self._drained = True
                 break

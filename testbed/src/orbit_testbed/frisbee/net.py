@@ -324,13 +324,18 @@ class Receiver:
         for i in range(segments):
             self._buffers.append(self.heads[i * BLOCK_HEAD_SIZE : (i + 1) * BLOCK_HEAD_SIZE])
             self._buffers.append(self.data[i * BLOCK_SIZE : (i + 1) * BLOCK_SIZE])
+        self._one = self._buffers[:2]
+        self._peek = bytearray(1)
         self.size = 0
         self._segment = 0
 
     def receive(self) -> tuple[str, int] | None:
         """Take the next datagrams; returns their source, None when nothing is there."""
         try:
-            size, control, _, source = self._sock.recvmsg_into(self._buffers, CONTROL_SIZE)
+            # To give room for a row where a single datagram has come costs more than to ask before.
+            size = self._sock.recv_into(self._peek, 1, socket.MSG_PEEK | socket.MSG_TRUNC)
+            buffers = self._one if size <= BLOCK_DATAGRAM else self._buffers
+            size, control, _, source = self._sock.recvmsg_into(buffers, CONTROL_SIZE)
         except (BlockingIOError, ConnectionRefusedError):
             return None
         self.size = self._segment = size

@@ -35,7 +35,7 @@ ECHO_SECONDS = 0.25
 """How long after a pass a request for the whole chunk may be an echo of the time before it."""
 FLIGHT_SECONDS = 0.001
 """How long a block may be on its way to a client and the client's request on its way here."""
-ALONE_SECONDS = 0.25
+ALONE_SECONDS = 1.0
 """How long there has been no other work before laggards get all of the stream."""
 _FLYING_KEPT_SECONDS = 1.0
 _PASSES_KEPT = 64
