@@ -370,6 +370,12 @@ class Stand:
     def party(self, running: Running, **options: Any) -> Party:
         return self.keep(Party(running.server.config.group, running.server.port, **options))
 
+    def bad_network(self, running: Running, **how: Any) -> Proxy:
+        """Return a network between a server and clients of the proxy's group; ``how`` bad: see there."""
+        proxy = Proxy((running.server.config.group, running.server.port), **how)
+        self.keep(proxy)
+        return proxy
+
     def keep(self, thing: Any) -> Any:
         """Stop (or close) a thing in the end."""
         self._stack.callback(getattr(thing, "stop", None) or thing.close)

@@ -21,7 +21,7 @@ from hypothesis import given, settings, strategies as st
 from orbit_testbed.frisbee import pace
 from orbit_testbed.ndz import zip_cli
 
-from .stand import Fetch, Proxy, Stand
+from .stand import Fetch, Stand
 
 SECTOR = 512
 EXT, EXT_SECTORS = 2048, 12 << 11
@@ -135,15 +135,7 @@ def test_what_file_systems_hold_survives_a_bad_network(
             assert len(free) > SECTORS // 3
             assert image.stat().st_size < len(disk) * 2 // 3
             running = stand.serve(image, rate=pace.rate_of_bandwidth(400_000_000))
-            proxy = stand.keep(
-                Proxy(
-                    (running.server.config.group, running.server.port),
-                    loss=loss,
-                    double=double,
-                    overtake=overtake,
-                    seed=seed,
-                )
-            )
+            proxy = stand.bad_network(running, loss=loss, double=double, overtake=overtake, seed=seed)
             before = b"\xa5" * len(disk)
             fetches = [Fetch(stand.file(before), proxy.group, proxy.port) for _ in range(clients)]
             for fetch in fetches:

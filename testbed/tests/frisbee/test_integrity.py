@@ -38,7 +38,7 @@ from orbit_testbed.ndz.format import (
 from orbit_testbed.ndz.manifest import Manifest, ManifestError
 from orbit_testbed.ndz.unpack import Target
 
-from .stand import HOME, Fetch, HandServer, Proxy, Running, Stand, make_image, wait_until
+from .stand import HOME, Fetch, HandServer, Running, Stand, make_image, wait_until
 
 
 def manifest_of(stand: Stand, image: bytes) -> Manifest:
@@ -437,14 +437,8 @@ def test_any_disk_in_any_version_survives(
             options = ["-r", "-V", version, "-z", level, *(["-a"] if checksum and version == "4" else [])]
             assert zip_cli.main([*options, str(source), str(image)]) == 0
             running = stand.serve(image, rate=pace.rate_of_bandwidth(400_000_000))
-            proxy = stand.keep(
-                Proxy(
-                    (running.server.config.group, running.server.port),
-                    loss=network[0],
-                    double=network[1],
-                    overtake=network[2],
-                    seed=seed,
-                )
+            proxy = stand.bad_network(
+                running, loss=network[0], double=network[1], overtake=network[2], seed=seed
             )
             sidecar = manifest.read(manifest.path_of(image))
             assert sidecar == manifest.of_image(image)

@@ -14,7 +14,7 @@ from orbit_testbed.frisbee import net, pace, wire
 from orbit_testbed.frisbee.client import ClientError
 from orbit_testbed.ndz.format import NdzError
 
-from .stand import Fetch, Proxy, Stand, make_image, new_group, wait_until
+from .stand import Fetch, Stand, make_image, new_group, wait_until
 
 
 @pytest.mark.parametrize("clients", [1, 2, 4])
@@ -159,15 +159,7 @@ def test_any_disk_survives_a_bad_network(
         try:
             path, disk = stand.image(chunks, sectors=sectors, seed=seed)
             running = stand.serve(path, rate=pace.rate_of_bandwidth(300_000_000))
-            proxy = stand.keep(
-                Proxy(
-                    (running.server.config.group, running.server.port),
-                    loss=loss,
-                    double=double,
-                    overtake=overtake,
-                    seed=seed,
-                )
-            )
+            proxy = stand.bad_network(running, loss=loss, double=double, overtake=overtake, seed=seed)
             fetches = [Fetch(stand.disk(len(disk)), proxy.group, proxy.port) for _ in range(clients)]
             for fetch in fetches:
                 assert fetch.wait().disk.read_bytes() == disk
