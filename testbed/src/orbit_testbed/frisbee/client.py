@@ -440,6 +440,8 @@ class Client:
         self._heads_view = memoryview(self._heads.heads)
         self._heard_at = self._useful_at = now
         self._drained = False
+        room = self._endpoint.buffer / (_GATHER_SPARE * wire.CHUNK_BLOCKS)
+        self._gather_share = min(_GATHER_SHARE, room)
         keepalive_at = now + config.keepalive if config.keepalive else float("inf")
         plain_size = self._size if config.plain else None
         writers = _Writers(target, config.workers, assembly.chunks, plain_size, self._checks)
@@ -508,9 +510,7 @@ class Client:
         Not for longer than ``limit`` seconds, nor than a small part of the time a chunk takes, so that
         nothing is asked for noticeably later, nor than it takes to fill a part of the buffer.
         """
-        room = self._endpoint.buffer / (_GATHER_SPARE * wire.CHUNK_BLOCKS)
-        share = min(_GATHER_SHARE, room)
-        time.sleep(min(limit, _GATHER_SECONDS, share * self._asker.interval))
+        time.sleep(min(limit, _GATHER_SECONDS, self._gather_share * self._asker.interval))
 
     def _is_up_to_date(self, now: float) -> bool:
         """Whether all that came has been looked at, as far as that can be waited for.

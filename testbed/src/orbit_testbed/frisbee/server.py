@@ -289,11 +289,11 @@ class Server:
         self._adapter.heard(address, now)
         again = (bits & self.work.sent_once(chunk)).bit_count()
         late = again > 0 and self._adapter.again(address, again)
-        lost = (bits & self.work.sent_since(chunk, self._adapter.since)).bit_count()
         count.duplicate_requests += again > 0
         if self.work.add(chunk, bits, now, exact=exact, joined=joined, late=late):
             if exact:
-                self._adapter.lost(address, lost)
+                lost = bits & self.work.sent_since(chunk, self._adapter.since)
+                self._adapter.lost(address, lost.bit_count())
         else:
             count.requests_merged += 1
 

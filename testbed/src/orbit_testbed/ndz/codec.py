@@ -15,6 +15,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from orbit_testbed.ndz.format import Buffer, NdzError
+from orbit_testbed.ndz.memory import anonymous
 
 if TYPE_CHECKING:
     import ctypes
@@ -146,8 +147,7 @@ class Workspace:
             # Wrong in some way: the other library says in which.
         stream = Inflater(data, name=name, chunk=chunk)
         if self._memory is None or size > len(self._memory):
-            # Of this, too, the system gives only what is used.
-            self._memory = memoryview(bytearray(max(size, self._room)))
+            self._memory = memoryview(anonymous(max(size, self._room)))
         result = self._memory[:size]
         stream.read_into(result)
         stream.finish()
