@@ -4,8 +4,7 @@
 """Stand-ins for the other side of HTTP.
 
 :class:`ExpectedCalls` takes the place of the session for tests of clients and modules; :class:`Peer` is a
-    real server on
-loopback that sends whatever bytes it is told to.
+real server on loopback that sends whatever bytes it is told to.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import socket
 import threading
 import typing as t
@@ -24,7 +24,8 @@ import requests
 from ansible.module_utils import basic
 from ansible.module_utils.common.text.converters import to_bytes
 
-URL = "http://gateway.test:5054"
+URL = f"http://gateway-{os.getpid()}.test:5054"
+"""Of this process alone: what code locks on the host for a service, other runs of the tests do not hold."""
 
 
 class Call(t.NamedTuple):

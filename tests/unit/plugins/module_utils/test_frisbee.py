@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -451,16 +452,19 @@ def test_stop_without_an_answer(body, code):
 
 # One start at a time
 
+# Of this process alone: other runs of the tests take such locks, too.
+KEY = f"a key of {os.getpid()}"
+
 
 def test_starts_in_one_process_come_one_after_another(monkeypatch):
     monkeypatch.undo()
     inside, order = threading.Event(), []
 
     def second():
-        with start_lock("a key"):
+        with start_lock(KEY):
             order.append("second")
 
-    with start_lock("a key"):
+    with start_lock(KEY):
         thread = threading.Thread(target=lambda: (inside.set(), second()))
         thread.start()
         inside.wait(5)
@@ -473,7 +477,7 @@ def test_start_lock_ends_with_its_holder():
     script = (
         "import socket, sys\n"
         "from ansible_collections.orbit.imaging.plugins.module_utils.frisbee import start_lock\n"
-        "with start_lock('process key'):\n"
+        f"with start_lock({KEY!r}):\n"
         "    print('held', flush=True)\n"
         "    sys.stdin.read()\n"
     )
@@ -488,14 +492,14 @@ def test_start_lock_ends_with_its_holder():
             assert holder.stdout.readline() == "held\n"
             with (
                 pytest.raises(ServiceError, match="another process on this host"),
-                start_lock("process key", wait=0),
+                start_lock(KEY, wait=0),
             ):
                 pass
             with start_lock("another key", wait=0):
                 pass
             holder.kill()
             holder.wait(5)
-            with start_lock("process key", wait=0):
+            with start_lock(KEY, wait=0):
                 pass
         finally:
             with contextlib.suppress(ProcessLookupError):

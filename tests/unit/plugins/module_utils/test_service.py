@@ -415,7 +415,7 @@ def test_what_came_instead_of_a_reply(body, status, message):
     assert error.status == status
     assert error.asked == {"x": "1", "y": "2"}
     assert str(error).startswith("cmc/reset: ")
-    assert "http://gateway.test:5054/cmc/reset with x=1, y=2" in str(error)
+    assert f"{URL}/cmc/reset with x=1, y=2" in str(error)
     assert f"HTTP {status}" in str(error)
 
 
