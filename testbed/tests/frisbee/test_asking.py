@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from orbit_testbed.frisbee import wire
-from orbit_testbed.frisbee.asking import Asker
+from orbit_testbed.frisbee.asking import Ask, Asker
 from orbit_testbed.frisbee.assembly import Assembly
 from orbit_testbed.frisbee.work import WorkQueue
 
@@ -37,7 +37,7 @@ class Node:
         assert self.asker is not None
         began = self.assembly.is_untouched(chunk)
         new = self.assembly.take(chunk, first, count, data)
-        self.asker.block(chunk, new, now, began=began and new > 0)
+        self.asker.block(chunk, new, now, began=began and new > 0, end=first + count)
         if new and not self.assembly.missing(chunk):
             memory = self.assembly.collect(chunk)
             self.chunks[chunk] = bytes(memory)
@@ -187,20 +187,49 @@ def test_a_hole_is_asked_for_when_the_server_moves_on() -> None:
     def come(chunk: int, first: int, count: int, now: float) -> None:
         began = assembly.is_untouched(chunk)
         new = assembly.take(chunk, first, count, data[: count * 1024])
-        asker.block(chunk, new, now, began=began)
+        asker.block(chunk, new, now, began=began, end=first + count)
 
     come(0, 0, 1000, 0.02)
-    come(0, 1010, 14, 0.03)
+    come(0, 1010, 4, 0.03)
     assert asker.asks(0.03) == []
     come(1, 0, 10, 0.04)
-    asks = []
+    assert the_next_ask(asker, 0.04) == (0, [(1000, 10), (1014, 10)])
+
+
+def test_a_hole_of_the_last_chunk_is_asked_for_when_the_server_is_past_it() -> None:
+    assembly = Assembly(1024, 64)
+    asker = Asker(assembly, 0.0, lambda: 0.5)
+    asker.asks(0.01)
+    data = memoryview(bytes(1 << 20))
+
+    def come(first: int, count: int, now: float) -> None:
+        began = assembly.is_untouched(0)
+        asker.block(0, assembly.take(0, first, count, data), now, began=began, end=first + count)
+
+    come(0, 100, 0.02)
+    come(110, 900, 0.03)
+    assert asker.asks(0.05) == [], "the rest may still come"
+    come(1014, 10, 0.06)
+    assert the_next_ask(asker, 0.06) == (0, [(100, 10), (1010, 4)])
+    come(100, 5, 0.07)
+    come(1010, 3, 0.07)
+    assert asker.asks(0.08) == []
+    # Of what somebody else lost: what was asked for from here should have come before.
+    come(1020, 1, 0.08)
+    assert the_next_ask(asker, 0.08) == (0, [(105, 5), (1013, 1)])
+
+
+def the_next_ask(asker: Asker, now: float) -> tuple[int, list[tuple[int, int]]]:
+    """Return chunk and runs of what is asked for next, by somebody who has begun the chunk: soon."""
+    asks: list[Ask] = []
     while not asks:
         due = asker.due()
-        assert 0.04 <= due < 0.06
+        assert now <= due < now + 0.02
         asks = asker.asks(due)
     (ask,) = asks
-    assert (ask.chunk, ask.whole, ask.retry) == (0, False, True)
-    assert list(wire.runs(ask.bits)) == [(1000, 10)]
+    assert not ask.whole
+    assert ask.retry
+    return ask.chunk, list(wire.runs(ask.bits))
 
 
 def test_without_a_buffer_nothing_new_is_asked_for() -> None:
@@ -209,7 +238,7 @@ def test_without_a_buffer_nothing_new_is_asked_for() -> None:
     assert [a.chunk for a in asker.asks(0.01)] == [0]
     data = memoryview(bytes(1 << 20))
     assembly.take(0, 0, 1024, data)
-    asker.block(0, 1024, 0.02, began=True)
+    asker.block(0, 1024, 0.02, began=True, end=1024)
     assert asker.asks(0.02) == []
     assert assembly.take(1, 0, 1, data) == 0
     assert assembly.dropped == 1

@@ -21,8 +21,9 @@ What differs, and why the wire allows it:
   time. The server's queue then is no longer than one client's read-ahead, which a socket buffer can hold.
   What keeps them from asking all at once is a random delay, short against the time the chunks under way
   take: whoever is first stamps the chunk for all.
-* **Holes at once.** The server sends one chunk after the other. When blocks of another chunk come, what is
-  missing of the one before is lost (or was sent before we joined). It is asked for after a few
+* **Holes at once.** The server sends one chunk after the other, and of each what was asked for, ascending.
+  When blocks behind all that is missing of a chunk come, or blocks of another chunk, what is
+  missing is lost (or was sent before we joined). It is asked for after a few
   milliseconds, unless somebody else asks for it first, instead of after a second. Blocks that were only
   overtaken come within that delay. The same for a chunk of which nothing came, when one begins that was
   asked for later: the server's queue is first come, first served.
@@ -99,10 +100,11 @@ class Asker:
 
     # -- what was heard -----------------------------------------------------------------------------------
 
-    def block(self, chunk: int, new: int, now: float, *, began: bool) -> None:
-        """Blocks of one chunk came from the server.
+    def block(self, chunk: int, new: int, now: float, *, began: bool, end: int) -> None:
+        """Blocks of one chunk came from the server, and were taken.
 
-        ``new`` of them were missing; ``began``: they were the first of their chunk.
+        ``new`` of them were missing; ``began``: they were the first of their chunk; ``end``: the number of
+        the one behind the last of them.
         """
         if new:
             self._idle_rounds = 0
@@ -112,6 +114,9 @@ class Asker:
             self._current = chunk
             if self._start is None:
                 self._start = chunk
+        missing = self._assembly.filling.get(chunk, 0)
+        if missing and not missing >> end:
+            self._lost_of(chunk, now)
         if not new:
             return
         if began:
@@ -132,9 +137,13 @@ class Asker:
         self._refill(now)
 
     def _moved_on(self, now: float) -> None:
-        left = self._current
-        if left is not None and left in self._assembly.filling and left not in self._holes:
-            self._holes[left] = self._between(now, _HOLE_SECONDS)
+        if self._current is not None:
+            self._lost_of(self._current, now)
+
+    def _lost_of(self, chunk: int, now: float) -> None:
+        """Of a chunk that is begun, what is missing will not come unless it is asked for."""
+        if chunk in self._assembly.filling and chunk not in self._holes:
+            self._holes[chunk] = self._between(now, _HOLE_SECONDS)
 
     def _passed_over(self, begun: int, now: float) -> None:
         """Find chunks that were asked for before the one that now begins, and of which nothing came."""

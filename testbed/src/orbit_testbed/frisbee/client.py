@@ -556,7 +556,7 @@ class Client:
         self._heard_at = now
         if new:
             self._useful_at = now
-        self._asker.block(chunk, new, now, began=began and new > 0)
+        self._asker.block(chunk, new, now, began=began and new > 0, end=block + number)
         if new and not assembly.missing(chunk):
             self._writers.put(chunk, assembly.collect(chunk))
 
