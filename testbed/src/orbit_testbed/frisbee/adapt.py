@@ -26,8 +26,8 @@ from __future__ import annotations
 from typing import Final
 
 LEAST: Final = 200.0
-MOST: Final = 400_000.0
-"""3.6 Gbit/s: more than nodes inflate and write. Who has faster ones says so by a fixed rate."""
+MOST: Final = 800_000.0
+"""7.1 Gbit/s: more than nodes inflate and write. Who has faster ones says so by a fixed rate."""
 WINDOW: Final = 0.02
 """Seconds after which the rate is looked at; longer where fewer than 256 blocks are sent in that time."""
 LAGGARD_SHARE: Final = 1 / 16
