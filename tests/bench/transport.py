@@ -28,6 +28,8 @@ from transport_lab import Program, Used
 BLOCK_ON_WIRE = 1114
 PAYLOAD_SHARE = 1024 / BLOCK_ON_WIRE
 SHAPED = 200_000_000
+SMALL_SIZE = 64 << 20
+"""The disk that groups get."""
 GATHER = "0.5"
 """As a limit: the server is told how many clients come, as udp-sender is."""
 TOOL = Path(__file__).resolve().parent / "transport_parts.py"
@@ -73,8 +75,6 @@ class Bench:
         """Compare all disks with the original the first time something is measured, one afterwards."""
         lab.check_equal(self.disk, disks if what not in self.checked else disks[:1])
         self.checked.add(what)
-        for disk in disks:
-            disk.unlink(missing_ok=True)
 
     def many(self, runs: int, *makers: Callable[[], Run]) -> list[list[Run]]:
         """Run several things ``runs`` times in turn, so that all see the same moods of the machine."""
@@ -102,12 +102,13 @@ class Bench:
         *server_options: str,
         image: Path | None = None,
         client_options: Sequence[str] = (),
-        loss: float = 0.0,
+        loss: float | None = None,
         losers: Sequence[int] | None = None,
         together: bool = False,
     ) -> Run:
         """One server, some clients; the ``losers`` among them (default: all) lose ``loss`` per cent.
 
+        A client that may lose something takes longer, also when that is 0 per cent.
         ``together``: the run begins when all clients have joined, not when the first is started.
         """
         daemon, programs, start, stats = self.frisbee_start(
@@ -139,7 +140,7 @@ class Bench:
         *server_options: str,
         image: Path | None = None,
         client_options: Sequence[str] = (),
-        loss: float = 0.0,
+        loss: float | None = None,
         losers: Sequence[int] | None = None,
         stream: int = 1,
         hold: bool = False,
@@ -163,14 +164,15 @@ class Bench:
         os.close(end)
         if hold:
             daemon.hold()
-        losing = () if not loss else clients if losers is None else losers
+        losing = () if loss is None else clients if losers is None else losers
+        lab.warm()
         start = time.monotonic()
         programs = [
             Program(
                 f"c{i}",
                 [*(lab.LOSSY if i in losing else lab.FRISBEE), "-i", f"10.77.1.{i}", "-m", group,
                  "-p", str(lab.PORT), "-q", *client_options, str(self.folder / f"target{i}")],
-                environment={"ORBIT_TESTBED_LOSS": str(loss)},
+                environment={"ORBIT_TESTBED_LOSS": str(loss or 0)},
             )
             for i in clients
         ]  # fmt: skip
@@ -193,6 +195,7 @@ class Bench:
              "--no-progress", "--min-receivers", str(count), "--full-duplex",
              "--mcast-rdv-address", "239.77.3.1"],
         )  # fmt: skip
+        lab.warm()
         start = time.monotonic()
         receivers = [
             Program(
@@ -213,6 +216,7 @@ class Bench:
         server = Program("s1", [lab.PYTHON, str(TOOL), "serve", str(self.image), f"{lab.SERVER}:8080"])
         while "ready" not in server.output():
             time.sleep(0.01)
+        lab.warm()
         start = time.monotonic()
         clients = [
             Program(
@@ -231,6 +235,7 @@ class Bench:
     def uftp(self, count: int) -> Run:
         """uftp writes a file; imageunzip reads that when it is there."""
         disks = self.targets(count)
+        lab.warm()
         start = time.monotonic()
         clients = []
         for i, disk in enumerate(disks, 1):
@@ -282,7 +287,6 @@ class Bench:
         """What each part alone can do, in MB of disk data per second."""
         print("\nEach part alone (MB of disk data a second)")
         rates: dict[str, float] = {}
-        lab.fresh(self.folder, 1)
         for name in ("read", "send", "receive", "inflate", "write", "unpack"):
             seconds = []
             for _ in range(self.options.runs):
@@ -290,6 +294,7 @@ class Bench:
                     seconds.append(self._receive_alone())
                 else:
                     target = str(lab.fresh(self.folder, 1)[0])
+                    lab.warm()
                     text = Program("s1", [lab.PYTHON, str(TOOL), name, str(self.image), target])
                     text.wait()
                     seconds.append(float(text.output().split()[-1]))
@@ -377,12 +382,14 @@ class Bench:
         size = 0
         for _ in range(self.options.runs):
             for what in timed:
+                lab.warm()
                 start = time.monotonic()
                 if what == "zip":
                     lab.run(*lab.ZIP, str(self.disk), str(target))
                     seconds = time.monotonic() - start
                 elif what == "unzip":
                     disk = lab.fresh(self.folder, 1)[0]
+                    lab.warm()
                     start = time.monotonic()
                     lab.run(*lab.UNZIP, str(self.image), str(disk))
                     seconds = time.monotonic() - start
@@ -505,11 +512,9 @@ class Bench:
         manifest = ["--manifest", f"{image}.manifest"]
 
         def one(before: Path | None, *options: str) -> Run:
-            for target in self.targets(4):
-                if before is not None:
-                    shutil.copyfile(before, target)
+            targets = lab.fresh(self.folder, 4, before)
             result = self.frisbee(range(1, 5), image=image, client_options=[*manifest, *options])
-            lab.check_equal(disk, [self.folder / f"target{i}" for i in range(1, 5)])
+            lab.check_equal(disk, targets)
             return result
 
         whole, part, same = self.many(
@@ -530,7 +535,7 @@ class Bench:
         small = self.folder / "small.raw"
         image = self.folder / "small.ndz"
         with self.disk.open("rb") as source, small.open("wb") as target:
-            target.write(source.read(64 << 20))
+            target.write(source.read(SMALL_SIZE))
         # As it is: a disk cut short has no file system that could be read.
         lab.run(*lab.ZIP, "-r", "-z", "1", str(small), str(image))
         lab.remove_network()
@@ -560,7 +565,7 @@ class Bench:
     def _grouped(self, number: int, image: Path) -> list[float]:
         """Serve ``number`` groups at 95 Mbit/s each; returns when the last client of each ended."""
         size = 16 // number
-        self.targets(16)
+        disks = lab.fresh(self.folder, 16, size=SMALL_SIZE)
         groups = [range(1 + i * size, 1 + (i + 1) * size) for i in range(number)]
         running = [
             self.frisbee_start(clients, "-W", "95000000", image=image, stream=i + 1, hold=True)
@@ -576,9 +581,7 @@ class Bench:
         for daemon, *_ in running:
             daemon.stop()
             daemon.wait()
-        for path in self.folder.glob("target*"):
-            lab.run("cmp", "-n", str(64 << 20), str(self.disk), str(path))
-            path.unlink()
+        lab.check_equal(self.disk, disks, size=SMALL_SIZE)
         return [max(ends[i * size : (i + 1) * size]) for i in range(number)]
 
 

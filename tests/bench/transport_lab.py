@@ -8,6 +8,7 @@ the machine's network is touched, no root is needed, and everything ends with th
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import shutil
@@ -30,6 +31,8 @@ GROUP = "239.77.1.1"
 PORT = 7000
 SERVER = "10.77.0.1"
 DEADLINE = 240.0
+_PIECE = 4 << 20
+_WARM = 2 << 30
 
 ETHERNET_BYTES = 24
 """Preamble, checksum and gap: on the cable, not in the kernel's counters."""
@@ -306,18 +309,42 @@ def wait_for_sockets(programs: Sequence[Program], port: int) -> None:
         time.sleep(0.01)
 
 
-def fresh(folder: Path, count: int) -> list[Path]:
-    """Return new empty disks."""
+def fresh(folder: Path, count: int, contents: Path | None = None, *, size: int = DISK_SIZE) -> list[Path]:
+    """Return disks of zeros, or of what a file contains.
+
+    Their memory is the same each time, as a disk's blocks are: a virtual machine that gets new memory from
+    its host page by page would take more time for that than for all the rest, and never the same.
+    """
     disks = [folder / f"target{i + 1}" for i in range(count)]
     for disk in disks:
-        disk.unlink(missing_ok=True)
-        with disk.open("wb") as file:
-            file.truncate(DISK_SIZE)
+        with (
+            open(contents or "/dev/zero", "rb") as source,
+            disk.open("r+b" if disk.exists() else "wb") as file,
+        ):
+            for _ in range(0, size, _PIECE):
+                file.write(source.read(_PIECE))
+            file.truncate(size)
     return disks
 
 
-def check_equal(disk: Path, copies: Sequence[Path]) -> None:
+def warm() -> None:
+    """Have the machine get the memory that programs are about to need; call it just before a measurement.
+
+    A virtual machine may give what is free back to its host. To get it again takes ten times as long as
+    anything that is done with it here, and what a program took would depend on when the one before it ended.
+    """
+    # In a child: what this process once took, the kernel says of every program that is started here.
+    child = os.fork()
+    if not child:
+        memory = mmap.mmap(-1, _WARM, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        for at in range(0, _WARM, mmap.PAGESIZE):
+            memory[at] = 1
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def check_equal(disk: Path, copies: Sequence[Path], *, size: int = DISK_SIZE) -> None:
     """Raise unless every copy has every byte of the disk (its free blocks are zeros)."""
     for copy in copies:
-        run("cmp", str(disk), str(copy))
-        copy.unlink()
+        run("cmp", "-n", str(size), str(disk), str(copy))
