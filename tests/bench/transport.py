@@ -382,6 +382,7 @@ class Bench:
         size = 0
         for _ in range(self.options.runs):
             for what in timed:
+                target.unlink(missing_ok=True)
                 lab.warm()
                 start = time.monotonic()
                 if what == "zip":
@@ -407,7 +408,6 @@ class Bench:
         self.verdict("imagezip, times zlib -1", median["zlib -1"] / median["zip"], 4, least=True)
         self.verdict("imagezip, size of zlib -1", used / size, 1.1)
         self.verdict("imageunzip, times zlib", median["zlib inflate"] / median["unzip"], 2, least=True)
-        target.unlink()
 
     def rate(self) -> None:
         """``-W``: bytes on the cable, and how smooth."""

@@ -174,17 +174,28 @@ def joined_adler32(first: int, second: int, size: int) -> int:
     return high << 16 | low
 
 
-def deflate(data: Buffer, level: int = DEFAULT_LEVEL, *, before: Buffer = b"") -> bytes:
-    """Return ``data`` as raw deflate blocks that end on a byte border without closing the stream.
+class Deflater:
+    """Deflates what belongs together, piece by piece, into one stream.
 
-    ``before`` is what precedes ``data`` in the stream, of which the last 32 KiB can be referred to. A
-    stream is :data:`STREAM_HEAD`, such pieces, :data:`STREAM_TAIL` and the Adler-32 of all data.
+    Each piece becomes raw deflate blocks that end on a byte border without closing the stream. A stream is
+    :data:`STREAM_HEAD`, such pieces, :data:`STREAM_TAIL` and the Adler-32 of all data. ``before`` is what
+    precedes the first piece in the stream, of which the last 32 KiB can be referred to.
     """
-    module: ModuleType = zlib
-    fast = isal()
-    if fast is not None and level in _FAST_LEVEL:
-        module, level = fast, _FAST_LEVEL[level]
-    extra = {"zdict": bytes(before[-WINDOW:])} if len(before) else {}
-    stream = module.compressobj(level, zlib.DEFLATED, -15, **extra)
-    result: bytes = stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)
-    return result
+
+    def __init__(self, level: int = DEFAULT_LEVEL, *, before: Buffer = b"") -> None:
+        module: ModuleType = zlib
+        fast = isal()
+        if fast is not None and level in _FAST_LEVEL:
+            module, level = fast, _FAST_LEVEL[level]
+        extra = {"zdict": bytes(before[-WINDOW:])} if len(before) else {}
+        self._stream = module.compressobj(level, zlib.DEFLATED, -15, **extra)
+
+    def deflate(self, data: Buffer) -> bytes:
+        """Return the next piece, deflated."""
+        result: bytes = self._stream.compress(data) + self._stream.flush(zlib.Z_SYNC_FLUSH)
+        return result
+
+
+def deflate(data: Buffer, level: int = DEFAULT_LEVEL, *, before: Buffer = b"") -> bytes:
+    """Return one piece deflated behind ``before``, as :class:`Deflater` does."""
+    return Deflater(level, before=before).deflate(data)

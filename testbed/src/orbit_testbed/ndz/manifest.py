@@ -61,7 +61,9 @@ _ALGORITHM: Final = "sha256"
 _DIGEST_SIZE: Final = 32
 _LINE_LIMIT: Final = 64 << 10
 _END_SIZE: Final = 128
-_QUEUED: Final = 64
+_QUEUED: Final = 16
+_HANDED_OVER: Final = 1 << 20
+"""Bytes handed over to the thread at a time: threads that wait for each other often do little else."""
 _AGAIN = "make it again: imagezip --manifest IMAGE"
 
 
@@ -467,7 +469,9 @@ class Recorder:
     """
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[tuple[bytes, bool] | None] = SimpleQueue()
+        self._gathered: list[Buffer] = []
+        self._size = 0
+        self._queue: SimpleQueue[tuple[list[Buffer], bytes | None] | None] = SimpleQueue()
         self._room = threading.Semaphore(_QUEUED)
         self._data = sha256()
         self._version = 0
@@ -476,15 +480,21 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="manifest", daemon=True)
         self._thread.start()
 
-    def data(self, data: bytes) -> None:
+    def data(self, data: Buffer) -> None:
         """Take in bytes before compression."""
-        self._room.acquire()
-        self._queue.put((data, False))
+        self._gathered.append(data)
+        self._size += len(data)
+        if self._size >= _HANDED_OVER:
+            self._hand_over(None)
 
     def chunk(self, chunk: bytes) -> None:
         """Take in a finished chunk of 1 MiB: all data since the last one is in it."""
+        self._hand_over(chunk)
+
+    def _hand_over(self, chunk: bytes | None) -> None:
         self._room.acquire()
-        self._queue.put((chunk, True))
+        self._queue.put((self._gathered, chunk))
+        self._gathered, self._size = [], 0
 
     def _run(self) -> None:
         while (job := self._queue.get()) is not None:
@@ -496,14 +506,15 @@ class Recorder:
                 self._error = error
             self._room.release()
 
-    def _take(self, data: bytes, finished: bool) -> None:
-        if not finished:
-            self._data.update(data)
+    def _take(self, pieces: list[Buffer], chunk: bytes | None) -> None:
+        for piece in pieces:
+            self._data.update(piece)
+        if chunk is None:
             return
         # The index alone: it was just written, its checksum need not be verified.
-        index = parse_index(memoryview(data)[:INDEX_SIZE], len(self._entries))
+        index = parse_index(memoryview(chunk)[:INDEX_SIZE], len(self._entries))
         self._version = index.version
-        self._entries.append(_entry(data, index, bytes(_DIGEST_SIZE), self._data.digest()))
+        self._entries.append(_entry(chunk, index, bytes(_DIGEST_SIZE), self._data.digest()))
         self._data = sha256()
 
     def finish(self, image: int, identity: str = "") -> Manifest:
@@ -519,19 +530,15 @@ class Recorder:
         # Imported here: clients load this module, too.
         from concurrent.futures import ThreadPoolExecutor
 
-        digest = sha256()
-        memory = memoryview(bytearray(CHUNK_SIZE))
         with ThreadPoolExecutor(1, thread_name_prefix="manifest") as other:
-            for number in range(len(self._entries)):
-                chunk = memory[: os.preadv(image, [memory], number * CHUNK_SIZE)]
-                own = other.submit(sha256, chunk)
-                digest.update(chunk)
-                self._entries.amend(number, own.result().digest())
+            whole = other.submit(_digest_of, image)
+            for number, chunk in zip(range(len(self._entries)), _pieces(image), strict=False):
+                self._entries.amend(number, sha256(chunk).digest())
         state = os.fstat(image)
         size = len(self._entries) * CHUNK_SIZE
         if state.st_size != size:
             raise NdzError(f"{state.st_size} bytes instead of {size}: it changed while it was written")
-        return Manifest(self._version, size, state.st_mtime_ns, digest.digest(), self._entries, identity)
+        return Manifest(self._version, size, state.st_mtime_ns, whole.result(), self._entries, identity)
 
     def close(self) -> None:
         """End the thread."""
@@ -557,7 +564,7 @@ def of_image(path: str | Path, identity: str = "") -> Manifest:
         chunks = -(-before.st_size // CHUNK_SIZE)
         if not chunks:
             raise NdzError("is empty", name=name, remedy="give an image made by imagezip")
-        for number, chunk in enumerate(_chunks(file.fileno())):
+        for number, chunk in enumerate(_pieces(file.fileno())):
             if len(chunk) < CHUNK_SIZE and number:
                 raise NdzError(
                     f"only {len(chunk)} bytes are there",
@@ -582,11 +589,20 @@ def of_image(path: str | Path, identity: str = "") -> Manifest:
     return Manifest(version, before.st_size, before.st_mtime_ns, image.digest(), entries, identity)
 
 
-def _chunks(fd: int) -> Iterator[bytes]:
+def _pieces(fd: int) -> Iterator[memoryview]:
+    """Yield the chunks of a file, the last one perhaps shorter; each is good until the next."""
+    memory = memoryview(bytearray(CHUNK_SIZE))
     at = 0
-    while chunk := os.pread(fd, CHUNK_SIZE, at):
-        yield chunk
-        at += len(chunk)
+    while size := os.preadv(fd, [memory], at):
+        yield memory[:size]
+        at += size
+
+
+def _digest_of(fd: int) -> bytes:
+    digest = sha256()
+    for piece in _pieces(fd):
+        digest.update(piece)
+    return digest.digest()
 
 
 # -- belonging ---------------------------------------------------------------------------------------------
@@ -600,7 +616,4 @@ def belongs(manifest: Manifest, image: str | Path) -> bool:
             return False
         if state.st_mtime_ns == manifest.mtime_ns:
             return True
-        digest = sha256()
-        while piece := file.read(CHUNK_SIZE):
-            digest.update(piece)
-        return digest.digest() == manifest.digest
+        return _digest_of(file.fileno()) == manifest.digest

@@ -24,6 +24,7 @@ from orbit_testbed.ndz.format import (
     REGION_LIMIT,
     RELOC_SHORT_SECTOR,
     SECTOR,
+    Buffer,
     NdzError,
     Region,
     Relocation,
@@ -73,7 +74,7 @@ class Written(NamedTuple):
 class Record(Protocol):
     """Is told of everything written: what :class:`orbit_testbed.ndz.manifest.Recorder` does."""
 
-    def data(self, data: bytes, /) -> None:
+    def data(self, data: Buffer, /) -> None:
         """Take in data of the chunk being made, in order, before compression."""
 
     def chunk(self, chunk: bytes, /) -> None:
@@ -82,8 +83,8 @@ class Record(Protocol):
 
 class _Piece(NamedTuple):
     start: int
-    data: bytes
-    before: bytes
+    data: Buffer
+    before: Buffer
     packed: bytes
     adler: int
 
@@ -109,7 +110,7 @@ class _Packer:
         self._room = DATA_MAX - _FRAME
         self._adler = 1
         self._size = 0
-        self._tail = b""
+        self._tail: Buffer = b""
         self._regions: list[Region] = []
 
     def _end(self) -> int:
@@ -137,7 +138,7 @@ class _Packer:
                 sectors = self._put_part(start, data, ratio)
                 start, data = start + sectors, data[sectors * SECTOR :]
 
-    def _put_part(self, start: int, data: bytes, ratio: float) -> int:
+    def _put_part(self, start: int, data: Buffer, ratio: float) -> int:
         """Put in as much of ``data`` as seems to fit, going by its compression; return the sectors."""
         sure = min((self._room - _SLACK) // SECTOR, len(data) // SECTOR)
         likely = min(int(self._room / ratio * 0.95) // SECTOR, len(data) // SECTOR)
@@ -151,10 +152,10 @@ class _Packer:
         self._put(start, part, self._deflate(part))
         return sure
 
-    def _deflate(self, data: bytes) -> bytes:
+    def _deflate(self, data: Buffer) -> bytes:
         return _deflate(data, self._options.level, self._tail)
 
-    def _put(self, start: int, data: bytes, packed: bytes, adler: int | None = None) -> None:
+    def _put(self, start: int, data: Buffer, packed: bytes, adler: int | None = None) -> None:
         self._packed.append(packed)
         self._room -= len(packed)
         if adler is None:
@@ -195,16 +196,18 @@ class _Packer:
         self._begin()
 
 
-def _window(before: bytes, data: bytes) -> bytes:
+def _window(before: Buffer, data: Buffer) -> Buffer:
     """Return what data behind ``before`` and ``data`` can refer to."""
-    return data[-codec.WINDOW :] if len(data) >= codec.WINDOW else (before + data)[-codec.WINDOW :]
+    return (data if len(data) >= codec.WINDOW else b"".join((before, data)))[-codec.WINDOW :]
 
 
-def _deflate(data: bytes, level: int, before: bytes) -> bytes:
-    packed = codec.deflate(data, level, before=before)
-    if len(packed) > len(data) * _WORTH_INFLATING:
-        packed = codec.deflate(data, 0)
-    return packed
+def _deflate(data: Buffer, level: int, before: Buffer) -> bytes:
+    return _worthy(codec.deflate(data, level, before=before), data)
+
+
+def _worthy(packed: bytes, data: Buffer) -> bytes:
+    """Return ``packed``, or the data stored where it hardly deflates."""
+    return packed if len(packed) <= len(data) * _WORTH_INFLATING else codec.deflate(data, 0)
 
 
 def write_image(
@@ -266,13 +269,17 @@ def _batches(source: Source, data: list[Range]) -> Iterator[list[_Piece]]:
     """Yield pieces not yet deflated, about 1 MiB at a time."""
     batch: list[_Piece] = []
     size = 0
-    before = b""
+    before: Buffer = b""
     for start, end in data:
-        for at in range(start, end, PIECE // SECTOR):
-            piece = source.read(at * SECTOR, min(PIECE, (end - at) * SECTOR))
-            batch.append(_Piece(at, piece, before, b"", 0))
-            before = _window(before, piece)
-            size += len(piece)
+        at = start
+        while at < end:
+            read = memoryview(source.read(at * SECTOR, min(_BATCH - size, (end - at) * SECTOR)))
+            for low in range(0, len(read), PIECE):
+                piece = read[low : low + PIECE]
+                batch.append(_Piece(at + low // SECTOR, piece, before, b"", 0))
+                before = _window(before, piece)
+            at += len(read) // SECTOR
+            size += len(read)
             if size >= _BATCH:
                 yield batch
                 batch, size = [], 0
@@ -281,11 +288,11 @@ def _batches(source: Source, data: list[Range]) -> Iterator[list[_Piece]]:
 
 
 def _deflate_batch(batch: list[_Piece], level: int) -> list[_Piece]:
+    stream = codec.Deflater(level, before=batch[0].before)
     # The check sum here as well: what was just deflated is still in this processor's cache.
     return [
         piece._replace(
-            packed=_deflate(piece.data, level, piece.before),
-            adler=codec.adler32(piece.data),
+            packed=_worthy(stream.deflate(piece.data), piece.data), adler=codec.adler32(piece.data)
         )
         for piece in batch
     ]
