@@ -105,10 +105,12 @@ class Bench:
         loss: float | None = None,
         losers: Sequence[int] | None = None,
         together: bool = False,
+        quitter: int | None = None,
     ) -> Run:
         """One server, some clients; the ``losers`` among them (default: all) lose ``loss`` per cent.
 
-        A client that may lose something takes longer, also when that is 0 per cent.
+        A client that may lose something takes longer, also when that is 0 per cent. ``quitter`` is ended when
+        all others have.
         ``together``: the run begins when all clients have joined, not when the first is started.
         """
         daemon, programs, start, stats = self.frisbee_start(
@@ -124,7 +126,13 @@ class Bench:
             lab.wait_for_sockets(programs, lab.PORT)
             start = time.monotonic()
             daemon.go_on()
-        used, ends = lab.wait_all(programs, start)
+        staying = [program for i, program in zip(clients, programs, strict=True) if i != quitter]
+        used, ends = lab.wait_all(staying, start)
+        if quitter is not None:
+            program = programs[list(clients).index(quitter)]
+            program.stop()
+            used.insert(list(clients).index(quitter), program.wait(stopped=True))
+            ends.insert(list(clients).index(quitter), program.ended_at - start)
         daemon.stop()
         server_used = daemon.wait()
         numbers = json.loads(stats.read_text())
@@ -460,26 +468,46 @@ class Bench:
             self._lossy(name, options, losers)
 
     def slow(self) -> None:
-        """One client ten times slower than the others."""
-        print("\nOne client at a tenth of the speed (its link 20 Mbit/s, the others' free)")
+        """One client ten times slower than the others, beside what a fourth client costs that is not.
+
+        All four take their time from the same two processors, which clients of a testbed do not.
+        """
         for name, options in (("-W 200 Mbit/s", ("-W", str(SHAPED))), ("no -W", ())):
-            alone, mixed, slow = [], [], []
-            for _ in range(self.options.runs):
-                disks = self.targets(3)
-                alone.append(self.frisbee(range(1, 4), *options))
-                self.check("three", disks)
-                disks = self.targets(4)
-                rate = SHAPED // 10 if options else int(self.data / alone[-1].wall * 8 / 10 / 2)
-                lab.shape("c4", rate, incoming=True)
-                result = self.frisbee(range(1, 5), *options)
-                lab.shape("c4", None, incoming=True)
-                self.check("four", disks)
-                mixed.append(result._replace(ends=result.ends[:3]))
-                slow.append(result.ends[3])
-            before = self.show(f"3 fast alone, {name}", alone)
-            after = self.show(f"3 fast beside a slow one, {name}", mixed)
+            for loss in (None, 0.1, 1.0, 5.0):
+                self._slow(name, options, loss)
+
+    def _slow(self, name: str, options: Sequence[str], loss: float | None) -> None:
+        lossy = f", each loses {loss:g} %" if loss else ""
+        print(f"\nOne client at a tenth of the speed, {name}{lossy}")
+        alone, alike, mixed, slow = [], [], [], []
+        for _ in range(self.options.runs):
+            disks = self.targets(3)
+            alone.append(self.frisbee(range(1, 4), *options, loss=loss))
+            self.check("three", disks)
+            disks = self.targets(4)
+            alike.append(self._but_the_last(self.frisbee(range(1, 5), *options, loss=loss)))
+            self.check("four", disks)
+            rate = SHAPED // 10 if options else int(self.data / alone[-1].wall * 8 / 10 / 2)
+            disks = self.targets(4)
+            lab.shape("c4", rate, incoming=True, rows=True)
+            # Ten times as long as the others: once is enough to see that it gets there.
+            result = self.frisbee(range(1, 5), *options, loss=loss, quitter=4 if loss else None)
+            lab.shape("c4", None, incoming=True)
+            self.check(f"slow {name} {loss}", disks[: 3 if loss else 4])
+            mixed.append(self._but_the_last(result))
+            slow.append(result.ends[3])
+        self.show("3 clients alone", alone)
+        before = self.show("3 of 4 that are alike", alike)
+        after = self.show("3 beside a slow one", mixed)
+        if not loss:
             print(f"  the slow one took {statistics.median(slow):.2f} s")
-            self.verdict(f"fast clients beside a slow one, {name}", after / before, 1.1)
+        self.verdict(
+            f"3 clients beside a slow one, {name}{lossy}, of beside one like them", after / before, 1.1
+        )
+
+    @staticmethod
+    def _but_the_last(run: Run) -> Run:
+        return run._replace(ends=run.ends[:-1], clients=run.clients[:-1])
 
     def _lossy(self, name: str, options: Sequence[str], losers: Sequence[int]) -> None:
         """4 clients of which some lose datagrams: what that costs those that do not, or all if all do."""

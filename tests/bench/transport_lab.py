@@ -33,6 +33,7 @@ SERVER = "10.77.0.1"
 DEADLINE = 240.0
 _PIECE = 4 << 20
 _WARM = 2 << 30
+_ROW = 80_000
 
 ETHERNET_BYTES = 24
 """Preamble, checksum and gap: on the cable, not in the kernel's counters."""
@@ -184,9 +185,11 @@ def remove_network() -> None:
     run("ip", "link", "delete", "orbit-br")
 
 
-def shape(name: str, bits: int | None, *, incoming: bool = False) -> None:
+def shape(name: str, bits: int | None, *, incoming: bool = False, rows: bool = False) -> None:
     """Limit what a party sends (or gets) to ``bits`` per second; None: no limit.
 
+    With ``rows``, what the kernel handles as one passes or is lost as one. Otherwise it is taken apart where
+    it is longer than 2 ms, as a switch does, but here it is the server's processor that does it.
     The queue holds 50 ms. The kernel counts 24 bytes less a datagram than the cable does, which is
     added to the datagram's size here, so that ``bits`` are those of the cable.
     """
@@ -195,7 +198,7 @@ def shape(name: str, bits: int | None, *, incoming: bool = False) -> None:
     if bits is None:
         subprocess.run(["tc", *device, "qdisc", "del", "dev", link, "root"], capture_output=True, check=False)
         return
-    burst = max(8192, bits // 8 // 500)
+    burst = max(_ROW if rows else 8192, bits // 8 // 500)
     run("tc", *device, "qdisc", "replace", "dev", link, "root", "tbf", "rate", f"{bits}", "burst", f"{burst}",
         "latency", "50ms", "overhead", str(ETHERNET_BYTES))  # fmt: skip
 

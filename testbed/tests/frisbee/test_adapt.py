@@ -127,6 +127,34 @@ def test_it_slows_the_stream_when_the_others_have_left_or_are_heard_no_more() ->
     assert silent.rate < MOST
 
 
+def test_a_laggard_stays_one_beside_the_last_of_the_others() -> None:
+    adapter = heard_of(4)
+    slow, *rest = CLIENTS
+    assert adapter.again(slow, 4096)
+    for client in rest[:2]:
+        adapter.gone(client)
+        assert adapter.again(slow, 1)
+    for step in range(1, 5):
+        adapter.sent(STEP)
+        adapter.lost(slow, STEP)
+        assert adapter.look(step * WINDOW) == MOST
+        assert not adapter.again(rest[2], 100)
+    adapter.gone(rest[2])
+    assert not adapter.again(slow, 4096), "it has the stream for itself"
+
+
+def test_a_laggard_is_none_any_more_when_the_others_ask_for_as_much() -> None:
+    adapter = heard_of(4)
+    assert adapter.again(CLIENTS[0], 4096)
+    assert not any(adapter.again(client, 4096) for client in CLIENTS[1:])
+    assert not adapter.laggard(CLIENTS[0])
+
+
+def test_of_two_none_is_a_laggard() -> None:
+    adapter = heard_of(2)
+    assert not adapter.again(CLIENTS[0], 100_000)
+
+
 def test_a_few_blocks_do_not_decide() -> None:
     adapter = heard_of(1)
     adapter.sent(1000)
@@ -243,11 +271,86 @@ def test_what_somebody_else_wants_too_moves_over_and_is_sent_once() -> None:
     assert not queue
 
 
+def in_debt() -> WorkQueue:
+    """Return a queue of which a laggard has just got a whole chunk while others have work."""
+    queue = sent_before(8)
+    queue.add(1, wire.FULL, 9.0, exact=True, late=True)
+    queue.add(4, 1, 9.0, exact=False)
+    assert queue.take(1025, 9.0) == [(4, 0, 1), (1, 0, 1024)]
+    assert not queue
+    return queue
+
+
+def test_a_laggard_that_asks_for_a_chunk_at_a_time_gets_no_more_than_its_share() -> None:
+    queue = in_debt()
+    fresh = 0
+    for chunk in range(5, 8):
+        queue.add(chunk, wire.FULL, 9.0, exact=False)
+        queue.add((chunk - 3) % 4, wire.FULL, 9.0, exact=True, late=True)
+        while queue.ready(9.0):
+            for taken, _, count in queue.take(60, 9.0):
+                assert taken == chunk
+                fresh += count
+    assert fresh == 3 * 1024
+
+
+def test_a_laggard_wants_of_the_same_chunk_what_the_others_have() -> None:
+    queue = in_debt()
+    assert queue.add(0, 0b0001, 9.0, exact=True)
+    assert queue.add(0, 0b1111, 9.0, exact=True, late=True)
+    assert queue.add(5, 0b11, 9.0, exact=False)
+    assert queue.take(60, 9.0) == [(0, 0, 1), (5, 0, 2)]
+    assert queue.take(60, 9.0 + ALONE_SECONDS) == [(0, 1, 3)]
+    assert not queue
+
+
+def test_a_laggard_adds_nothing_to_a_repair_that_was_begun() -> None:
+    queue = in_debt()
+    assert queue.add(0, 0b0101, 9.0, exact=True)
+    assert queue.take(1, 9.0) == [(0, 0, 1)]
+    assert queue.add(0, 0b1110, 9.0, exact=True, late=True)
+    assert queue.take(60, 9.0) == [(0, 2, 1)]
+    assert queue.take(60, 9.0 + ALONE_SECONDS) == [(0, 1, 1), (0, 3, 1)]
+    assert not queue
+
+
+@given(
+    asked=st.lists(
+        st.tuples(st.integers(0, 3), st.integers(1, 0xFFFF), st.booleans(), st.integers(0, 9)), max_size=30
+    )
+)
+def test_whoever_misses_blocks_they_are_sent_once(asked: list[tuple[int, int, bool, int]]) -> None:
+    queue = sent_before(4)
+    waiting: set[tuple[int, int]] = set()
+    now = 9.0
+
+    def take(limit: int) -> None:
+        for chunk, first, count in queue.take(limit, now):
+            for block in range(first, first + count):
+                # Nobody asked for it since it was sent the last time: a repair for nothing.
+                assert (chunk, block) in waiting
+                waiting.remove((chunk, block))
+
+    for chunk, bits, late, limit in asked:
+        now += 1.0
+        queue.add(chunk, bits, now, exact=True, late=late)
+        waiting |= {(chunk, block) for block in range(16) if bits >> block & 1}
+        take(limit)
+    for _ in range(len(queue) + 1):
+        now += ALONE_SECONDS
+        take(4 * 1024)
+    assert not queue
+    assert not waiting
+
+
 def test_what_was_never_sent_is_nobodys_repair() -> None:
     queue = sent_before(4)
     queue.add(1, 1, 9.0, exact=True, late=True)
     queue.add(3, 1, 9.0, exact=True, late=True)
     assert queue.take(60, 9.0) + queue.take(60, 9.0 + ALONE_SECONDS) == [(3, 0, 1), (1, 0, 1)]
+    # Of one chunk some were and some were not.
+    queue.add(3, 0b111, 19.0, exact=True, late=True)
+    assert queue.take(60, 19.0) + queue.take(60, 19.0 + ALONE_SECONDS) == [(3, 1, 2), (3, 0, 1)]
 
 
 def test_repeated_blocks_are_counted() -> None:

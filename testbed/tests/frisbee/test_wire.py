@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import struct
 
 import pytest
@@ -206,3 +207,33 @@ def test_block_heads_are_the_heads_of_blocks(chunks: list[int]) -> None:
             expected = wire.encode_block(HOME, chunk, block, b"")[: wire.BLOCK_HEAD_SIZE]
             assert heads.heads[block * 24 : (block + 1) * 24] == expected
             assert wire.place_of(expected) == (chunk, block)
+
+
+PLACE = st.tuples(st.integers(0, 2), st.integers(0, 1023))
+
+
+@given(
+    pieces=st.lists(st.tuples(PLACE, st.integers(1, 5)), max_size=8),
+    strange=st.sampled_from([None, b"", b"\x01", b"\xff" * 24]),
+    after=st.lists(PLACE, max_size=2),
+)
+def test_a_row_is_split_into_its_runs(
+    pieces: list[tuple[tuple[int, int], int]], strange: bytes | None, after: list[tuple[int, int]]
+) -> None:
+    places = [(c, b + i) for (c, b), count in pieces for i in range(count) if b + i < 1024]
+    heads = [wire.encode_block(HOME, *place, b"")[:24] for place in places]
+    if strange is not None:
+        # An empty datagram, one with another type, one of a block that no chunk has.
+        heads.append(strange.ljust(24, b"\0"))
+        heads += [wire.encode_block(HOME, *place, b"")[:24] for place in after]
+    row = list(wire.split_row(b"".join(heads), len(heads), wire.signature_of(wire.BlockHeads(HOME).heads)))
+    assert [(c, b + i) for c, runs in row for b, count in runs for i in range(count)] == places
+    assert all(a != b for (a, _), (b, _) in itertools.pairwise(row)), "one chunk at a time"
+    for _, runs in row:
+        assert all(first + count != begin for (first, count), (begin, _) in itertools.pairwise(runs))
+
+
+def test_a_row_ends_at_a_block_that_no_chunk_has() -> None:
+    good = wire.encode_block(HOME, 1, 1023, b"")[:24]
+    bad = good[:20] + struct.pack("<I", 1024)
+    assert list(wire.split_row(good + bad + good, 3, wire.signature_of(good))) == [(1, [(1023, 1)])]

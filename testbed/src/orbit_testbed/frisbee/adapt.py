@@ -30,8 +30,8 @@ MOST: Final = 800_000.0
 """7.1 Gbit/s: more than nodes inflate and write. Who has faster ones says so by a fixed rate."""
 WINDOW: Final = 0.02
 """Seconds after which the rate is looked at; longer where fewer than 256 blocks are sent in that time."""
-LAGGARD_SHARE: Final = 1 / 16
-"""Blocks a laggard gets for each block of other work."""
+LAGGARD_SHARE: Final = 1 / 32
+"""Blocks a laggard gets for each block of other work: the stream alone is more than it can take."""
 
 _GROW: Final = 1.06
 _GROW_NEAR: Final = 1.01
@@ -56,17 +56,20 @@ _HEARD_SECONDS: Final = 3.0
 class Adapter:
     """Watches what is sent and what is asked for again.
 
-    ``rate`` is in blocks per second; ``since`` is when it last fell.
+    ``rate`` is in blocks per second, as is ``used``, what was made use of lately; ``since`` is when it last
+    fell.
     """
 
     def __init__(self, now: float) -> None:
         self.rate = self._ceiling = MOST
+        self.used = 0.0
         self._looked_at = self.since = now
         self._window = 0
         self._sent = 0.0
         self._heard: dict[str, float] = {}
         self._lost: dict[str, float] = {}
         self._again: dict[str, float] = {}
+        self._laggards: set[str] = set()
 
     def heard(self, client: str, now: float) -> None:
         """Say that a client joined or asked for something."""
@@ -76,6 +79,7 @@ class Adapter:
         """Say that a client has left."""
         for kept in (self._heard, self._lost, self._again):
             kept.pop(client, None)
+        self._laggards.discard(client)
 
     def sent(self, blocks: int) -> None:
         """Say what was sent."""
@@ -91,18 +95,29 @@ class Adapter:
         return self.laggard(client)
 
     def laggard(self, client: str) -> bool:
-        """Tell whether a client falls behind the others."""
-        return self._again.get(client, 0.0) >= _LAGGARD_LEAST and self._alone(client, self._again)
+        """Tell whether a client falls behind the others. Beside the last of them it stays what it was."""
+        others = self._others(client)
+        if self._again.get(client, 0.0) < _LAGGARD_LEAST or not others:
+            self._laggards.discard(client)
+        elif others >= _SEVERAL - 1:
+            (self._laggards.add if self._alone(client, self._again) else self._laggards.discard)(client)
+        return client in self._laggards
+
+    def _others(self, client: str) -> int:
+        return len(self._heard.keys() - {client})
 
     def _alone(self, client: str, amounts: dict[str, float]) -> bool:
         """Whether a client has several times what each of the others has, which are two at least."""
-        others = len(self._heard.keys() - {client})
-        mine = amounts[client]
+        others, mine = self._others(client), amounts[client]
         return others >= _SEVERAL - 1 and mine * others > _LAGGARD_TIMES * (sum(amounts.values()) - mine)
 
     def _shared_loss(self) -> float:
-        """Return what was lost, but not by a client that alone loses much."""
-        return sum(blocks for client, blocks in self._lost.items() if not self._alone(client, self._lost))
+        """Return what was lost, but not by a laggard nor by a client that alone loses much."""
+        return sum(
+            blocks
+            for client, blocks in self._lost.items()
+            if client not in self._laggards and not self._alone(client, self._lost)
+        )
 
     def due(self, now: float) -> bool:
         """Whether the rate is to be looked at; :meth:`look` does it."""
@@ -112,7 +127,7 @@ class Adapter:
         """Return the rate from now on. ``shared``: somebody besides laggards is served."""
         span, self._looked_at = now - self._looked_at, now
         sent, self._window = self._window, 0
-        used = sent / span
+        self.used = used = sent / span
         self._sent += sent
         lost = self._shared_loss() if shared else sum(self._lost.values())
         enough = max(_SAMPLE_SECONDS * self.rate, _SAMPLE_BLOCKS)

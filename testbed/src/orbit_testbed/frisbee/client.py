@@ -438,6 +438,7 @@ class Client:
             assembly.skip(chunk)
         self._heads = wire.BlockHeads(parse_address(self._server[0], "server address"))
         self._heads_view = memoryview(self._heads.heads)
+        self._signature = wire.signature_of(self._heads_view)
         self._heard_at = self._useful_at = now
         self._drained = False
         room = self._endpoint.buffer / (_GATHER_SPARE * wire.CHUNK_BLOCKS)
@@ -523,40 +524,43 @@ class Client:
     def _take_blocks(self, count: int, now: float) -> int:
         """Take the BLOCKs at the head of what was received; returns how many were valid ones.
 
-        The headers are compared with what the server's must look like, a run at a time.
+        A row without gaps, as most are, is known by one comparison with what the server's must look like.
         """
-        heads, expected = self._receiver.heads, self._heads_view
-        size = wire.BLOCK_HEAD_SIZE
-        at = 0
-        while at < count:
-            head = heads[at * size : (at + 1) * size]
-            chunk, block = wire.place_of(head)
-            if not (0 <= chunk < self._assembly.chunks and 0 <= block < wire.CHUNK_BLOCKS):
-                break
+        if not count:
+            return 0
+        heads, size = self._receiver.heads, wire.BLOCK_HEAD_SIZE
+        chunk, block = wire.place_of(heads)
+        if 0 <= chunk < self._assembly.chunks and 0 <= block <= wire.CHUNK_BLOCKS - count:
             self._heads.set_chunk(chunk)
-            run = min(count - at, wire.CHUNK_BLOCKS - block)
-            if heads[at * size : (at + run) * size] != expected[block * size : (block + run) * size]:
-                if head != expected[block * size : (block + 1) * size]:
-                    break
-                limit, run = run, 1
-                while run < limit and (
-                    heads[(at + run) * size : (at + run + 1) * size]
-                    == expected[(block + run) * size : (block + run + 1) * size]
-                ):
-                    run += 1
-            data = self._receiver.data[at * wire.BLOCK_SIZE : (at + run) * wire.BLOCK_SIZE]
-            self._take(chunk, block, run, data, now)
-            at += run
+            if heads[: count * size] == self._heads_view[block * size : (block + count) * size]:
+                self._take(chunk, [(block, count, self._receiver.data[: count * wire.BLOCK_SIZE])], now)
+                return count
+        at = 0
+        for chunk, runs in wire.split_row(heads, count, self._signature):
+            if chunk >= self._assembly.chunks:
+                break
+            found = []
+            for block, number in runs:
+                end = at + number
+                found.append(
+                    (block, number, self._receiver.data[at * wire.BLOCK_SIZE : end * wire.BLOCK_SIZE])
+                )
+                at = end
+            self._take(chunk, found, now)
         return at
 
-    def _take(self, chunk: int, block: int, number: int, data: memoryview, now: float) -> None:
+    def _take(self, chunk: int, runs: list[tuple[int, int, memoryview]], now: float) -> None:
+        """Take blocks of one chunk: first block, number and data of each run."""
         assembly = self._assembly
         began = assembly.is_untouched(chunk)
-        new = assembly.take(chunk, block, number, data)
+        new = 0
+        for first, number, data in runs:
+            new += assembly.take(chunk, first, number, data)
         self._heard_at = now
         if new:
             self._useful_at = now
-        self._asker.block(chunk, new, now, began=began and new > 0, end=block + number)
+        last, number, _ = runs[-1]
+        self._asker.block(chunk, new, now, began=began and new > 0, end=last + number)
         if new and not assembly.missing(chunk):
             self._writers.put(chunk, assembly.collect(chunk))
 
@@ -580,7 +584,7 @@ class Client:
             if source != self._server:
                 self._stranger(source[0])
             elif isinstance(message, wire.Block):
-                self._take(message.chunk, message.block, 1, message.data, now)
+                self._take(message.chunk, [(message.block, 1, memoryview(message.data))], now)
             else:
                 self._heard_at = now
                 if message.blocks != self._blocks:

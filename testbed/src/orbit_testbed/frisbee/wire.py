@@ -360,6 +360,43 @@ def place_of(head: Buffer) -> tuple[int, int]:
     return chunk, block
 
 
+_SIGNATURE: Final = struct.Struct("<QQ")
+_NEXT_BLOCK: Final = 1 << 32
+
+
+def signature_of(head: Buffer) -> tuple[int, int]:
+    """Return what the headers of all BLOCKs of one source begin with, two numbers, from one of them."""
+    first, second = _SIGNATURE.unpack_from(head)
+    return first, second
+
+
+def split_row(
+    heads: Buffer, count: int, signature: tuple[int, int]
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Yield chunk and runs (first block, number of blocks) of a row of ``count`` BLOCKs by their headers.
+
+    Consecutive runs of one chunk come together. Ends at the first header that has another ``signature`` or
+    a block that no chunk has; whether there is such a chunk, the caller knows.
+    """
+    words = struct.unpack_from(f"<{3 * count}Q", heads)
+    places: list[int] = []
+    for at in range(count):
+        if words[3 * at : 3 * at + 2] != signature or words[3 * at + 2] >= CHUNK_BLOCKS * _NEXT_BLOCK:
+            break
+        places.append(words[3 * at + 2])
+    at = 0
+    while at < len(places):
+        chunk = places[at] % _NEXT_BLOCK
+        found: list[tuple[int, int]] = []
+        while at < len(places) and places[at] % _NEXT_BLOCK == chunk:
+            first, begin = places[at], at
+            at += 1
+            while at < len(places) and places[at] == first + (at - begin) * _NEXT_BLOCK:
+                at += 1
+            found.append((first // _NEXT_BLOCK, at - begin))
+        yield chunk, found
+
+
 def runs(bits: int) -> Iterator[tuple[int, int]]:
     """Yield (first block, count) of each run of set bits, ascending."""
     at = 0

@@ -94,40 +94,58 @@ class WorkQueue:
         ``joined``: when the asker joined, if known. ``late``: the asker is a laggard. Blocks behind
         the end of the file are left out.
         """
-        whole = chunk_bits(chunk, self._blocks)
-        bits &= whole
+        bits &= chunk_bits(chunk, self._blocks)
+        if late:
+            again = bits & self.sent_once(chunk)
+            made = self._add_late(chunk, again, now, exact, joined)
+            return self.add(chunk, bits & ~again, now, exact=exact, joined=joined) or made
         if chunk == self._current:
             coming = bits & ~self._sent
             self._left |= coming
             self._forget(chunk, coming)
             bits &= self._sent
-            if not exact and joined <= self._begun:
-                return False
-        elif not exact and chunk in self._passes:
-            begun, ended = self._passes[chunk]
-            if joined <= begun and now - ended < ECHO_SECONDS:
-                return False
+        if not exact and self._is_echo(chunk, now, joined):
+            return False
         if chunk in self._waiting:
             self._waiting[chunk] |= bits
-            if chunk in self._late:
-                self._want_late(chunk, 0, ~bits)
+            self._want_late(chunk, 0, ~bits)
             return False
+        bits = self._not_flying(chunk, bits, now)
+        if not bits:
+            return False
+        self._want_late(chunk, 0, ~bits)
+        self._waiting[chunk] = bits
+        self.longest = max(self.longest, len(self))
+        return True
+
+    def _add_late(self, chunk: int, bits: int, now: float, exact: bool, joined: float) -> bool:
+        """Ask for blocks that were sent before, for a laggard; what others ask for as well comes soon."""
+        if not exact and self._is_echo(chunk, now, joined):
+            return False
+        bits &= ~self._waiting.get(chunk, 0)
+        if chunk == self._current:
+            bits &= ~self._left
+        bits = self._not_flying(chunk, bits, now)
+        made = bits > 0 and chunk not in self._late
+        self._want_late(chunk, bits, -1)
+        self.longest = max(self.longest, len(self))
+        return made
+
+    def _is_echo(self, chunk: int, now: float, joined: float) -> bool:
+        """Tell whether who asks for a whole chunk hears it, or heard it a moment ago."""
+        if chunk == self._current:
+            return joined <= self._begun
+        begun, ended = self._passes.get(chunk, (0.0, -ECHO_SECONDS))
+        return joined <= begun and now - ended < ECHO_SECONDS
+
+    def _not_flying(self, chunk: int, bits: int, now: float) -> int:
+        """Return those of some blocks that may be missed: not the ones on their way."""
         for sent, which, flying in reversed(self._flying):
             if sent < now - FLIGHT_SECONDS:
                 break
             if which == chunk:
                 bits &= ~flying
-        if not bits:
-            return False
-        if late and not bits & ~self._sent_once.get(chunk, 0):
-            fresh = chunk not in self._late
-            self._want_late(chunk, bits, -1)
-            self.longest = max(self.longest, len(self))
-            return fresh
-        self._want_late(chunk, 0, ~bits)
-        self._waiting[chunk] = bits
-        self.longest = max(self.longest, len(self))
-        return True
+        return bits
 
     def _want_late(self, chunk: int, more: int, keep: int) -> None:
         """Change what laggards want of a chunk: add ``more``, keep no other bits than those of ``keep``."""
@@ -170,7 +188,10 @@ class WorkQueue:
         """Laggards save up for their turn while others are served, and pay for it."""
         if not self._late_now:
             self._others_at = now
-            self._late_credit = self._late_credit + blocks * LAGGARD_SHARE if self._late else 0.0
+            self._late_credit += blocks * LAGGARD_SHARE
+            if not self._late:
+                # Who wants nothing saves nothing up, but still owes what it got.
+                self._late_credit = min(0.0, self._late_credit)
         elif self.shared(now):
             self._late_credit -= blocks
         else:
