@@ -56,13 +56,11 @@ _HEARD_SECONDS: Final = 3.0
 class Adapter:
     """Watches what is sent and what is asked for again.
 
-    ``rate`` is in blocks per second, as is ``used``, what was made use of lately; ``since`` is when it last
-    fell.
+    ``rate`` is in blocks per second; ``since`` is when it last fell.
     """
 
     def __init__(self, now: float) -> None:
         self.rate = self._ceiling = MOST
-        self.used = 0.0
         self._looked_at = self.since = now
         self._window = 0
         self._sent = 0.0
@@ -127,7 +125,7 @@ class Adapter:
         """Return the rate from now on. ``shared``: somebody besides laggards is served."""
         span, self._looked_at = now - self._looked_at, now
         sent, self._window = self._window, 0
-        self.used = used = sent / span
+        used = sent / span
         self._sent += sent
         lost = self._shared_loss() if shared else sum(self._lost.values())
         enough = max(_SAMPLE_SECONDS * self.rate, _SAMPLE_BLOCKS)

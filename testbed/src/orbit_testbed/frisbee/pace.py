@@ -43,11 +43,6 @@ def rate_of_burst(burst: int, gap_us: int) -> float | None:
     return burst * 1_000_000 / gap_us if gap_us else None
 
 
-def row_at(rate: float) -> int:
-    """Return how many blocks to send at once at a rate in blocks per second."""
-    return max(1, min(MAX_SEGMENTS, int(rate * _QUANTUM_SECONDS)))
-
-
 class Pacer:
     """A token bucket; ``rate`` is in blocks per second, None for no limit. Times are seconds of one clock.
 
@@ -67,7 +62,7 @@ class Pacer:
         self.rate = rate
         if rate is not None:
             self._depth = 1 + rate * BURST_SECONDS
-            self._quantum = row_at(rate)
+            self._quantum = max(1.0, min(float(MAX_SEGMENTS), rate * _QUANTUM_SECONDS))
 
     def allowed(self, now: float) -> int:
         """Return how many blocks may be sent now."""
@@ -78,7 +73,7 @@ class Pacer:
             self._owed, self._idle = 0.0, False
         # Rounding must not leave a wait too short for the clock to notice.
         allowed = int(self._tokens + 1e-6)
-        return allowed if allowed >= self._quantum else 0
+        return allowed if allowed >= int(self._quantum) else 0
 
     def _fill(self, now: float) -> None:
         assert self.rate is not None
@@ -97,7 +92,7 @@ class Pacer:
         """Return the seconds until sending is worth while again, after :meth:`allowed` gave 0."""
         if self.rate is None:
             return 0.0
-        return max(0.0, (self._quantum - self._tokens) / self.rate)
+        return max(0.0, (int(self._quantum) - self._tokens) / self.rate)
 
     def sent(self, blocks: int, now: float) -> None:
         """Say what was sent, and when it had gone out."""

@@ -50,7 +50,7 @@ from orbit_testbed.frisbee.net import (
     claim_stream,
     split,
 )
-from orbit_testbed.frisbee.pace import MAKE_UP_SECONDS, Pacer, row_at
+from orbit_testbed.frisbee.pace import MAKE_UP_SECONDS, Pacer
 from orbit_testbed.frisbee.work import WorkQueue
 
 REPLIES_PER_SECOND: Final = 200
@@ -170,7 +170,6 @@ class Server:
         self._pacer = Pacer(
             config.rate or self._adapter.rate, now, make_up=0.0 if config.rate else MAKE_UP_SECONDS
         )
-        self._row, self._blocked = MAX_SEGMENTS, 0
         self._dynamic_at, self._dynamic_bad = now, False
         self._sender = BlockSender(self.endpoint, offload=config.offload)
         self._heads = wire.BlockHeads(self.endpoint.own_packed)
@@ -469,7 +468,7 @@ class Server:
                     else:
                         continue
                 elif now >= self._gather_until and self.work.ready(now):
-                    limit = min(self._row, self._pacer.allowed(now))
+                    limit = min(MAX_SEGMENTS, self._pacer.allowed(now))
                     if limit:
                         blocks = self._send(now, limit)
                         self._flush()
@@ -531,10 +530,6 @@ class Server:
             rate = self._adapter.look(now, shared=self.work.shared(now))
             if config.rate is None:
                 self._pacer.set_rate(rate)
-            # Where this machine's own interface is the narrow place, a longer row is one that it takes apart:
-            # every client then gets each datagram by itself.
-            blocked, self._blocked = self.count.blocked - self._blocked, self.count.blocked
-            self._row = row_at(self._adapter.used) if blocked else MAX_SEGMENTS
         if config.dynamic and config.rate is not None and now - self._dynamic_at >= 0.5:
             # As the 2016 server: a tenth less when something was lost, a sixteenth of the start more if not.
             self._dynamic_at = now
