@@ -59,7 +59,7 @@ def test_nobody_answers(stand: Stand) -> None:
     assert caught.value.status == 110
     assert time.monotonic() - start >= 1.2
     joins = [d for d in party.hear(0.1) if d[4] == wire.JOIN]
-    assert len(joins) == 3, "at once and every half second"
+    assert 3 <= len(joins) <= 5, "at once, soon again, ever more rarely"
     assert waiting.disk.read_bytes() == bytes(4096)
 
 

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
     from orbit_testbed.ndz.manifest import Manifest
 
-JOIN_SECONDS: Final = 0.5
+JOIN_SECONDS: Final = (0.05, 0.5)
+"""Between two JOINs: at first, and once it has doubled often enough. What is sent meanwhile is missed."""
 SILENCE_SECONDS: Final = 30.0
 BUFFERS: Final = 80
 WORKERS: Final = 2
@@ -334,7 +335,7 @@ class Client:
         own = endpoint.own_packed
         join = (wire.encode_join2 if config.plain else wire.encode_join)(own, self._ident)
         start = time.monotonic()
-        next_join = start
+        next_join, (pause, longest) = start, JOIN_SECONDS
         sockets = list({endpoint.rx, endpoint.tx})
         while self._server is None:
             now = time.monotonic()
@@ -347,7 +348,7 @@ class Client:
             if now >= next_join:
                 endpoint.send(join)
                 self._joins += 1
-                next_join = now + JOIN_SECONDS
+                next_join, pause = now + pause, min(longest, 2 * pause)
             limit = next_join if not config.silence else min(next_join, start + config.silence)
             select.select(sockets, [], [], max(0.0, limit - now))
             for sock in sockets:
