@@ -232,6 +232,45 @@ def the_next_ask(asker: Asker, now: float) -> tuple[int, list[tuple[int, int]]]:
     return ask.chunk, list(wire.runs(ask.bits))
 
 
+def come(asker: Asker, assembly: Assembly, chunk: int, now: float) -> None:
+    """Let the whole of a chunk come."""
+    assert assembly.is_untouched(chunk)
+    new = assembly.take(chunk, 0, 1024, memoryview(bytes(1 << 20)))
+    asker.block(chunk, new, now, began=True, end=1024)
+
+
+def test_what_waits_at_the_server_is_not_lost() -> None:
+    assembly = Assembly(8 * 1024, 64)
+    asker = Asker(assembly, 0.0, lambda: 0.0, read_ahead=4)
+    assert [a.chunk for a in asker.asks(0.01)] == [0, 1, 2, 3]
+    # It hears its own requests, the server's first blocks before the last of them.
+    asker.request(0, FULL, 0.011, exact=False)
+    come(asker, assembly, 0, 0.012)
+    for chunk in (1, 2, 3):
+        asker.request(chunk, FULL, 0.013, exact=False)
+    assert [(a.chunk, a.whole) for a in asker.asks(0.05)] == [(4, True)]
+    come(asker, assembly, 1, 0.06)
+    assert [(a.chunk, a.whole) for a in asker.asks(0.08)] == [(5, True)]
+
+
+def test_a_request_that_was_lost_is_made_again_when_a_later_one_is_answered() -> None:
+    assembly = Assembly(8 * 1024, 64)
+    asker = Asker(assembly, 0.0, lambda: 0.0, read_ahead=4)
+    asker.asks(0.01)
+    come(asker, assembly, 0, 0.02)
+    come(asker, assembly, 2, 0.03)
+    again = asker.asks(0.05)
+    assert (1, False, True) in [(a.chunk, a.whole, a.retry) for a in again]
+    # Now it waits at the end of the queue, behind 3: that 3 comes first proves nothing.
+    come(asker, assembly, 3, 0.06)
+    assert 1 not in [a.chunk for a in asker.asks(0.08)]
+    # Behind what was asked for later than that, it does.
+    for chunk in (4, 5, 6):
+        asker.request(chunk, FULL, 0.08, exact=False)
+    come(asker, assembly, 6, 0.09)
+    assert (1, False) in [(a.chunk, a.whole) for a in asker.asks(0.11)]
+
+
 def test_without_a_buffer_nothing_new_is_asked_for() -> None:
     assembly = Assembly(4 * 1024, 1)
     asker = Asker(assembly, 0.0, lambda: 0.0)

@@ -83,6 +83,8 @@ class Asker:
         self._again = again
         self._start: int | None = 0 if ascending else None
         self._stamps: dict[int, float] = {}
+        self._turns: dict[int, int] = {}
+        self._turn = 0
         self._asked: set[int] = set()
         self._holes: dict[int, float] = {}
         self._current: int | None = None
@@ -147,12 +149,19 @@ class Asker:
 
     def _passed_over(self, begun: int, now: float) -> None:
         """Find chunks that were asked for before the one that now begins, and of which nothing came."""
-        asked = self._stamps.get(begun)
-        if asked is None:
-            return
+        turn = self._turns.pop(begun, 0)
         for chunk in self._assembly.untouched(self._start or 0, self._read_ahead):
-            if self._stamps.get(chunk, _NEVER) < asked and chunk not in self._holes:
+            if self._turns.get(chunk, turn) < turn and chunk not in self._holes:
                 self._holes[chunk] = self._between(now, _HOLE_SECONDS)
+
+    def _queue(self, chunk: int, *, behind: bool) -> None:
+        """Somebody asked for an untouched chunk: ``behind`` those that were asked for before, if it was, too.
+
+        The server merges requests: one more for a chunk that waits there does not make it wait longer.
+        """
+        if behind or chunk not in self._turns:
+            self._turn += 1
+            self._turns[chunk] = self._turn
 
     def request(self, chunk: int, bits: int, now: float, *, exact: bool) -> None:
         """Somebody (perhaps this client) asked for blocks; ``exact``: for a list of missing ones."""
@@ -163,8 +172,11 @@ class Asker:
             self._start = chunk
         self._idle_at = max(self._idle_at, now + self._idle_delay())
         # A hole is not filled by somebody's request for the whole: the server may drop that as an echo.
-        if exact or self._assembly.is_untouched(chunk):
+        untouched = self._assembly.is_untouched(chunk)
+        if exact or untouched:
             self._stamp(chunk, now)
+        if untouched:
+            self._queue(chunk, behind=exact)
         if exact and not missing & ~bits:
             self._holes.pop(chunk, None)
 
@@ -203,6 +215,7 @@ class Asker:
                 hole = self._holes.get(chunk, _NEVER) <= now
                 if idle or hole or now - stamp >= self._again:
                     whole = not hole and chunk not in self._asked
+                    self._queue(chunk, behind=not whole)
                     found.append(self._ask(chunk, chunk_bits(chunk, assembly.blocks), whole=whole))
                     stamp = now
                     self._stamps[chunk] = now
