@@ -420,7 +420,7 @@ class Bench:
     def rate(self) -> None:
         """``-W``: bytes on the cable, and how smooth."""
         print("\n-W: what is on the cable")
-        for megabits in (5, 50, 200, 800, 2000):
+        for megabits in (5, 50, 200, 800, 2000, 5000):
             bits = megabits * 1_000_000
             lab.shape("s1", 10_000_000_000)
             errors, bursts, at_once = [], [], []

@@ -379,20 +379,23 @@ def split_row(
     a block that no chunk has; whether there is such a chunk, the caller knows.
     """
     words = struct.unpack_from(f"<{3 * count}Q", heads)
-    places: list[int] = []
-    for at in range(count):
-        if words[3 * at : 3 * at + 2] != signature or words[3 * at + 2] >= CHUNK_BLOCKS * _NEXT_BLOCK:
-            break
-        places.append(words[3 * at + 2])
+    places = words[2::3]
+    alike = words[0::3].count(signature[0]) == words[1::3].count(signature[1]) == count
+    if not alike or max(places, default=0) >= CHUNK_BLOCKS * _NEXT_BLOCK:
+        for at in range(count):
+            if words[3 * at : 3 * at + 2] != signature or places[at] >= CHUNK_BLOCKS * _NEXT_BLOCK:
+                count = at
+                break
     at = 0
-    while at < len(places):
+    while at < count:
         chunk = places[at] % _NEXT_BLOCK
         found: list[tuple[int, int]] = []
-        while at < len(places) and places[at] % _NEXT_BLOCK == chunk:
-            first, begin = places[at], at
-            at += 1
-            while at < len(places) and places[at] == first + (at - begin) * _NEXT_BLOCK:
+        while at < count and places[at] % _NEXT_BLOCK == chunk:
+            first = following = places[at]
+            begin = at
+            while at < count and places[at] == following:
                 at += 1
+                following += _NEXT_BLOCK
             found.append((first // _NEXT_BLOCK, at - begin))
         yield chunk, found
 
