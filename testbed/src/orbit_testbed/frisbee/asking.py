@@ -233,9 +233,8 @@ class Asker:
             self.requests += 1
         else:
             self.partial_requests += 1
-        if retry:
-            self.asked_again += 1
             self.blocks_again += bits.bit_count()
+        self.asked_again += retry
         return Ask(chunk, bits, whole, retry)
 
     def _refill(self, now: float) -> None:

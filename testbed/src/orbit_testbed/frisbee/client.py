@@ -201,6 +201,7 @@ class Client:
         self._err = err if err is not None else sys.stderr
         self._ident = int.from_bytes(os.urandom(4), "little")
         self._server: tuple[str, int] | None = None
+        self._answered_alone = False
         if config.server is not None:
             parse_address(config.server, "server address")
         self._joins = self._blocks = self._size = 0
@@ -385,6 +386,7 @@ class Client:
                 except (BlockingIOError, ConnectionRefusedError):
                     return
                 self._accept(datagram, source)
+                self._answered_alone = self._server is not None
 
     def _accept(self, datagram: bytes, source: tuple[str, int]) -> None:
         """Take a JOIN reply as the server's, if it is one and no server is known."""
@@ -677,10 +679,14 @@ class Client:
     # -- leaving ------------------------------------------------------------------------------------------
 
     def _leave(self, target: Target | None) -> None:
-        """Tell the server that we go; nobody answers."""
+        """Tell the server that we go; nobody answers.
+
+        Without numbers where a 2004 server answered, known by its answering a JOIN to the one who sent it.
+        Built for 64 bits it has numbers of another length, and would not count us as gone.
+        """
         endpoint = self._endpoint
         elapsed = time.monotonic() - self._joined_at
-        if target is None:
+        if target is None or self._answered_alone:
             datagram = wire.encode_leave(endpoint.own_packed, self._ident, int(elapsed))
         else:
             datagram = wire.encode_leave2(endpoint.own_packed, self._ident, self._statistics(target, elapsed))
