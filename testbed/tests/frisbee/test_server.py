@@ -47,7 +47,7 @@ def test_join2_as_in_2016(stand: Stand) -> None:
     party.send(JOIN2)
     reply = next(d for d in party.hear() if d[0] == 2)
     assert reply == bytes.fromhex(
-        "02000000 07000000 18000000 7f000001 44332211 02000000 00040000 00040000 dc05000000000000"
+        "02000000 07000000 18000000 7f000001 44332211 00000000 00040000 00040000 dc05000000000000"
     )
 
 

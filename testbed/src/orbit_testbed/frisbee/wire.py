@@ -115,7 +115,7 @@ class Join2(NamedTuple):
 
 
 class Join2Reply(NamedTuple):
-    """The answer to a JOIN2; ``size`` is in bytes."""
+    """The answer to a JOIN2; ``size`` is in bytes, ``blocks`` follow from it: servers in the field send 0."""
 
     client: int
     blocks: int
@@ -234,9 +234,10 @@ def _decode_reply(datagram: Buffer, subtype: int, name: str) -> Message:
         client, blocks, chunk_blocks, block_size, size = _JOIN2.unpack_from(datagram, HEADER_SIZE)
         if blocks < 0 or chunk_blocks <= 0 or block_size <= 0:
             raise WireError(f"{name} reply: {blocks} blocks, {chunk_blocks} of {block_size} bytes a chunk")
-        if blocks != -(-size // block_size):
+        known = -(-size // block_size)
+        if blocks not in (0, known):
             raise WireError(f"{name} reply: {size} bytes are not {blocks} blocks of {block_size}")
-        return Join2Reply(client, blocks, chunk_blocks, block_size, size)
+        return Join2Reply(client, known, chunk_blocks, block_size, size)
     raise WireError(f"{name}: has no reply")
 
 
@@ -290,8 +291,8 @@ def encode_join2(source: bytes, client: int) -> bytes:
 
 
 def encode_join2_reply(source: bytes, client: int, size: int) -> bytes:
-    """Return the answer to a JOIN2 for a file of ``size`` bytes."""
-    body = _JOIN2.pack(client, -(-size // BLOCK_SIZE), CHUNK_BLOCKS, BLOCK_SIZE, size)
+    """Return the answer to a JOIN2 for a file of ``size`` bytes, without a count of blocks, as in the field."""
+    body = _JOIN2.pack(client, 0, CHUNK_BLOCKS, BLOCK_SIZE, size)
     return _HEADER.pack(TYPE_REPLY, JOIN2, _JOIN2.size, source) + body
 
 
