@@ -291,7 +291,7 @@ def encode_join2(source: bytes, client: int) -> bytes:
 
 
 def encode_join2_reply(source: bytes, client: int, size: int) -> bytes:
-    """Return the answer to a JOIN2 for a file of ``size`` bytes, without a count of blocks, as in the field."""
+    """Return the answer to a JOIN2 for a file of ``size`` bytes; as in the field, it counts no blocks."""
     body = _JOIN2.pack(client, 0, CHUNK_BLOCKS, BLOCK_SIZE, size)
     return _HEADER.pack(TYPE_REPLY, JOIN2, _JOIN2.size, source) + body
 
