@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from orbit_testbed.ndz import libdeflate
 from orbit_testbed.nodes import diskimage, qemu_cpio, qemu_disk, qemu_memory, tree
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.memoryimage import MARKER, RUNTIME_AT
@@ -133,9 +132,6 @@ def test_what_is_in_the_memory_image(packages: Packages, keys: tuple[Path, str],
     # Imported when the client starts, and inside functions only.
     for name in ("orbit_testbed/frisbee/client_cli.pyc", "socket.pyc", "hashlib.pyc", "json/__init__.pyc"):
         assert f"{library}/{name}" in found
-    # What inflates fastest, and what it takes to load it.
-    for name in (f"usr/lib/x86_64-linux-gnu/{libdeflate.LIBRARY}", f"{library}/ctypes/__init__.pyc"):
-        assert name in found
     assert not [name for name in found if "libcrypto" in name or name.endswith(".py")]
     assert str(tmp_path).encode() not in b"".join(content for _, content, _ in found.values())
 

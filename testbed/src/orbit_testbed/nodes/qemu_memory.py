@@ -291,7 +291,6 @@ def _add_tools(root: Path, packages: Packages) -> None:
         for binary in needed:
             for shared in tree.shared_objects(binary):
                 tree.copy_file(shared, root / str(shared).lstrip("/"), 0o755)
-    tree.copy_file(packages.libdeflate, root / packages.libdeflate.relative_to(packages.deflate), 0o755)
     for name, module in TOOLS.items():
         text = _WRAPPER.format(runtime=RUNTIME_AT, module=module, quick_help=quick_help(module))
         tree.write_file(root / "usr/sbin" / name, text, 0o755)
@@ -317,7 +316,7 @@ def _build(target: Path, packages: Packages, hostkey: Path, authorized_key: str)
 def build(cache: Path, packages: Packages, *, hostkey: Path, authorized_key: str) -> MemoryImage:
     """Return the memory image for these keys, from the cache when it has been made before."""
     key = tree.digest(
-        [*system_inputs(packages, hostkey), *_own_sources(), packages.interpreter, packages.libdeflate],
+        [*system_inputs(packages, hostkey), *_own_sources(), packages.interpreter],
         authorized_key,
         *system_texts(),
         *(str(path) for path in packages.libraries),

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from orbit_testbed.ndz import libdeflate
 from orbit_testbed.nodes import host, tree
 from orbit_testbed.nodes.errors import TestbedError
 
@@ -182,7 +181,6 @@ class Packages:
     python: Path
     library_minimal: Path
     library: Path
-    deflate: Path
     grub: Path
     ovmf: Path
 
@@ -200,11 +198,6 @@ class Packages:
     def interpreter(self) -> Path:
         """The Python program."""
         return _only(self.python, "usr/bin/python3.*")
-
-    @property
-    def libdeflate(self) -> Path:
-        """The library that inflates fastest; the tools load it by name."""
-        return _only(self.deflate, f"usr/lib/*/{libdeflate.LIBRARY}")
 
     def grub_image(self, name: str) -> Path:
         """Return one of the ready-made GRUB programs for UEFI, such as ``grubx64.efi``."""
@@ -254,7 +247,6 @@ def packages() -> Packages:
         "python": python,
         "library_minimal": f"lib{version}-minimal",
         "library": f"lib{version}-stdlib",
-        "deflate": "libdeflate0",
         "grub": "grub-efi-amd64-bin",
         "ovmf": "ovmf",
     }
