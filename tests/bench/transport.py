@@ -527,8 +527,8 @@ class Bench:
             self.verdict(f"{name}: {percent:g} %, of the time without", wall / walls[0], 1.1)
 
     def resume(self) -> None:
-        """Disks that hold nearly the same already: 8 MiB in eight places of another image are new."""
-        print("\nA disk that is nearly the same already, checked by the manifest")
+        """Disks that are read back, or hold nearly the same already: 8 MiB in eight places are new."""
+        print("\nChunks checked by the manifest; a disk read back; a disk that is nearly the same already")
         disk, image = self.folder / "next.raw", self.folder / "next.ndz"
         shutil.copyfile(self.disk, disk)
         known = json.loads(lab.run(lab.PYTHON, str(TOOL), "regions", str(self.image), "-").splitlines()[0])
@@ -545,13 +545,19 @@ class Bench:
             lab.check_equal(disk, targets)
             return result
 
-        whole, part, same = self.many(
+        whole, verified, part, same = self.many(
             self.options.runs,
             lambda: one(None),
+            lambda: one(None, "--verify"),
             lambda: one(self.disk, "--resume"),
             lambda: one(disk, "--resume"),
         )
-        for what, runs in (("all of it", whole), ("what is new", part), ("nothing", same)):
+        for what, runs in (
+            ("all of it", whole),
+            ("all, read back", verified),
+            ("what is new", part),
+            ("nothing", same),
+        ):
             self.show(f"4 clients fetch {what}", runs)
             print(f"    blocks sent: {statistics.median(run.blocks for run in runs):.0f} of {self.blocks}")
         disk.unlink()
