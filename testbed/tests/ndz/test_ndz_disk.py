@@ -249,6 +249,15 @@ def test_a_disk_without_table_is_stored_whole_and_said_so(disk: Path) -> None:
         plan_of(disk, ignore=[1])
 
 
+def test_a_file_system_without_table_is_stored_whole_with_a_hint(disk: Path) -> None:
+    put(disk, 0, swap_header())
+    plan = plan_of(disk)
+    assert plan.data == [(0, SIZE)]
+    assert plan.warnings == [
+        f"{disk}: stored whole: it has no partition table, but is one file system or swap area: see -l"
+    ]
+
+
 def test_one_partition_is_addressed_from_its_start(disk: Path) -> None:
     put(disk, 0, mbr([(0x07, 63, 1000), (0x82, 4000, 5000)]))
     put(disk, 4000, swap_header())

@@ -8,6 +8,7 @@ file system that is dirty, damaged or has unknown features) is stored whole, and
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection
 
 from orbit_testbed.ndz import extfs, fat, swap
@@ -78,6 +79,9 @@ def plan_disk(
     except NotUnderstood as reason:
         if ignore or raw:
             raise NdzError(str(reason), name=source.name, remedy="store it whole (-r)") from None
+        with contextlib.suppress(NdzError):
+            plan_filesystem(source)
+            reason = NotUnderstood(f"{reason}, but is one file system or swap area: see -l")
         plan.warnings.append(f"{source.name}: stored whole: {reason}")
         return plan
     for number in (*ignore, *raw):
