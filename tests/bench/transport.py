@@ -110,8 +110,8 @@ class Bench:
         """One server, some clients; the ``losers`` among them (default: all) lose ``loss`` per cent.
 
         A client that may lose something takes longer, also when that is 0 per cent. ``quitter`` is ended when
-        all others have.
-        ``together``: the run begins when all clients have joined, not when the first is started.
+        all others have. ``together``: the run begins when all clients have joined, not when the first is
+        started.
         """
         daemon, programs, start, stats = self.frisbee_start(
             clients,
@@ -129,10 +129,10 @@ class Bench:
         staying = [program for i, program in zip(clients, programs, strict=True) if i != quitter]
         used, ends = lab.wait_all(staying, start)
         if quitter is not None:
-            program = programs[list(clients).index(quitter)]
-            program.stop()
-            used.insert(list(clients).index(quitter), program.wait(stopped=True))
-            ends.insert(list(clients).index(quitter), program.ended_at - start)
+            at = clients.index(quitter)
+            programs[at].stop()
+            used.insert(at, programs[at].wait(stopped=True))
+            ends.insert(at, programs[at].ended_at - start)
         daemon.stop()
         server_used = daemon.wait()
         numbers = json.loads(stats.read_text())

@@ -94,12 +94,13 @@ class Adapter:
 
     def laggard(self, client: str) -> bool:
         """Tell whether a client falls behind the others. Beside the last of them it stays what it was."""
-        others = self._others(client)
-        if self._again.get(client, 0.0) < _LAGGARD_LEAST or not others:
-            self._laggards.discard(client)
-        elif others >= _SEVERAL - 1:
-            (self._laggards.add if self._alone(client, self._again) else self._laggards.discard)(client)
-        return client in self._laggards
+        stays = client in self._laggards and 0 < self._others(client) < _SEVERAL - 1
+        much = self._again.get(client, 0.0) >= _LAGGARD_LEAST
+        if much and (stays or self._alone(client, self._again)):
+            self._laggards.add(client)
+            return True
+        self._laggards.discard(client)
+        return False
 
     def _others(self, client: str) -> int:
         return len(self._heard.keys() - {client})

@@ -336,7 +336,8 @@ class Client:
         own = endpoint.own_packed
         join = (wire.encode_join2 if config.plain else wire.encode_join)(own, self._ident)
         start = time.monotonic()
-        next_join, (pause, longest) = start, JOIN_SECONDS
+        next_join = start
+        pause, longest = JOIN_SECONDS
         sockets = list({endpoint.rx, endpoint.tx})
         while self._server is None:
             now = time.monotonic()

@@ -102,18 +102,19 @@ class WorkQueue:
         if chunk == self._current:
             coming = bits & ~self._sent
             self._left |= coming
-            self._forget(chunk, coming)
+            _take_off(self._waiting, chunk, coming)
+            _take_off(self._late, chunk, coming)
             bits &= self._sent
         if not exact and self._is_echo(chunk, now, joined):
             return False
         if chunk in self._waiting:
             self._waiting[chunk] |= bits
-            self._want_late(chunk, 0, ~bits)
+            _take_off(self._late, chunk, bits)
             return False
         bits = self._not_flying(chunk, bits, now)
         if not bits:
             return False
-        self._want_late(chunk, 0, ~bits)
+        _take_off(self._late, chunk, bits)
         self._waiting[chunk] = bits
         self.longest = max(self.longest, len(self))
         return True
@@ -126,8 +127,10 @@ class WorkQueue:
         if chunk == self._current:
             bits &= ~self._left
         bits = self._not_flying(chunk, bits, now)
-        made = bits > 0 and chunk not in self._late
-        self._want_late(chunk, bits, -1)
+        if not bits:
+            return False
+        made = chunk not in self._late
+        self._late[chunk] = self._late.get(chunk, 0) | bits
         self.longest = max(self.longest, len(self))
         return made
 
@@ -146,23 +149,6 @@ class WorkQueue:
             if which == chunk:
                 bits &= ~flying
         return bits
-
-    def _want_late(self, chunk: int, more: int, keep: int) -> None:
-        """Change what laggards want of a chunk: add ``more``, keep no other bits than those of ``keep``."""
-        bits = (self._late.get(chunk, 0) | more) & keep
-        if bits:
-            self._late[chunk] = bits
-        else:
-            self._late.pop(chunk, None)
-
-    def _forget(self, chunk: int, bits: int) -> None:
-        """Take blocks of a chunk that are about to be sent off both queues."""
-        if chunk in self._waiting:
-            self._waiting[chunk] &= ~bits
-            if not self._waiting[chunk]:
-                del self._waiting[chunk]
-        if chunk in self._late:
-            self._want_late(chunk, 0, ~bits)
 
     def shared(self, now: float) -> bool:
         """Tell whether there is other work than that of laggards, or was a moment ago."""
@@ -240,3 +226,12 @@ class WorkQueue:
             if len(self._passes) > _PASSES_KEPT:
                 del self._passes[next(iter(self._passes))]
         self._current = None
+
+
+def _take_off(queue: dict[int, int], chunk: int, bits: int) -> None:
+    """Take blocks of a chunk off a queue, and the chunk with the last of them."""
+    left = queue.get(chunk, 0) & ~bits
+    if left:
+        queue[chunk] = left
+    else:
+        queue.pop(chunk, None)

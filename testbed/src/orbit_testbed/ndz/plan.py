@@ -8,7 +8,6 @@ file system that is dirty, damaged or has unknown features) is stored whole, and
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection
 
 from orbit_testbed.ndz import extfs, fat, swap
@@ -79,10 +78,8 @@ def plan_disk(
     except NotUnderstood as reason:
         if ignore or raw:
             raise NdzError(str(reason), name=source.name, remedy="store it whole (-r)") from None
-        with contextlib.suppress(NdzError):
-            plan_filesystem(source)
-            reason = NotUnderstood(f"{reason}, but is one file system or swap area: see -l")
-        plan.warnings.append(f"{source.name}: stored whole: {reason}")
+        hint = ", but is one file system or swap area: see -l" if _is_filesystem(source) else ""
+        plan.warnings.append(f"{source.name}: stored whole: {reason}{hint}")
         return plan
     for number in (*ignore, *raw):
         _partition(source, number)
@@ -138,6 +135,14 @@ def plan_filesystem(source: Source, *, min_free: int = MIN_FREE) -> Plan:
         name=source.name,
         remedy="store it whole (-r)",
     )
+
+
+def _is_filesystem(source: Source) -> bool:
+    try:
+        plan_filesystem(source)
+    except NdzError:
+        return False
+    return True
 
 
 def _partition(source: Source, number: int) -> Partition:
