@@ -173,7 +173,9 @@ def test_power_and_status_playbooks(testbed):
     assert "-e power=on" in played.output
 
 
-def test_the_testbed_playbook_brings_one_up_and_down(tmp_path):
+def test_the_testbed_playbook_brings_one_up_and_down(tmp_path, monkeypatch):
+    # The playbook knows no folder for the state: it would stay in the home of who runs the tests.
+    monkeypatch.setenv("ORBIT_TESTBED_HOME", str(tmp_path / "home"))
     bed = Testbed(tmp_path, "1x1")
     variables = (
         "-e", f"testbed_name={bed.name}", "-e", f"testbed_number={bed.number}", "-e", "testbed_nodes=1x1"
