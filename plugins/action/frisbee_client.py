@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.crew import Crew
-from ansible_collections.orbit.imaging.plugins.plugin_utils.crew_action import CrewAction
-from ansible_collections.orbit.imaging.plugins.plugin_utils.follow import Report
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node.fleet import Fleet
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node.fleet_action import FleetAction
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node.monitor import Report
 
 
-class ActionModule(CrewAction):
+class ActionModule(FleetAction):
     """The frisbee client on all nodes at the same time."""
 
-    def work(self, crew: Crew) -> t.Coroutine[t.Any, t.Any, dict[str, Report]]:
+    def work(self, fleet: Fleet) -> t.Coroutine[t.Any, t.Any, dict[str, Report]]:
         """Start, follow and judge the client of every node."""
-        return crew.image()
+        return fleet.image()
 
     def predict(self, node: t.Mapping[str, t.Any]) -> str:
         """Say which disk would be written."""

@@ -10,7 +10,7 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import manifests
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import manifests
 
 
 class ActionModule(ActionBase):

@@ -14,8 +14,9 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import plan, settings, ssh
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node import ssh
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan, settings
 
 _WANTED = (*plan.SSH_VARIABLES, "orbit_chosen")
 

@@ -12,8 +12,9 @@ import typing as t
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import command, record as records, report
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import table
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import command, record as records
 
 
 class ActionModule(ActionBase):
@@ -35,18 +36,18 @@ class ActionModule(ActionBase):
         record = plain(arguments["record"])
         result["changed"] = False
         if self._task.check_mode:
-            result.update(record=record, culprits={}, report_lines=report.forecast(record))
+            result.update(record=record, culprits={}, report_lines=table.forecast(record))
         else:
             concluded = records.conclude(record, plain(arguments["left"]), time.time())
             playbooks = command.playbooks()
-            paths = report.write(concluded, playbooks)
-            lines = [*report.lines(concluded), f"Record of the run: {paths['result']}"]
+            paths = table.write(concluded, playbooks)
+            lines = [*table.lines(concluded), f"Record of the run: {paths['result']}"]
             if "rerun" in paths:
-                lines.append(f"Run again: {report.again(paths['rerun'], playbooks)}")
+                lines.append(f"Run again: {table.again(paths['rerun'], playbooks)}")
             result.update(
                 record=concluded, culprits=records.culprits(concluded), paths=paths, report_lines=lines
             )
-        if not os.environ.get(report.AT_END):
+        if not os.environ.get(table.AT_END):
             for line in result["report_lines"]:
                 Display().display(line)
         return result

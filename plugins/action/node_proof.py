@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import record as records
-from ansible_collections.orbit.imaging.plugins.plugin_utils.crew import Crew
-from ansible_collections.orbit.imaging.plugins.plugin_utils.crew_action import CrewAction
-from ansible_collections.orbit.imaging.plugins.plugin_utils.follow import Report
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node.fleet import Fleet
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node.fleet_action import FleetAction
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node.monitor import Report
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
 
 
-class ActionModule(CrewAction):
+class ActionModule(FleetAction):
     """Asks every node which system it runs."""
 
-    def work(self, crew: Crew) -> t.Coroutine[t.Any, t.Any, dict[str, Report]]:
+    def work(self, fleet: Fleet) -> t.Coroutine[t.Any, t.Any, dict[str, Report]]:
         """Wait for the system on every node's disk."""
-        return crew.prove()
+        return fleet.prove()
 
     def nodes(self, record: dict[str, t.Any]) -> list[dict[str, t.Any]]:
         """Only those that are to run their new disk."""

@@ -13,15 +13,14 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.orbit.imaging.plugins.module_utils.login import login_name
-from ansible_collections.orbit.imaging.plugins.plugin_utils import (
-    claims,
+from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims, guard
+from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import (
     command,
-    guard,
     plan,
     record as records,
     tokens,
 )
-from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
 
 Record = dict[str, t.Any]
 HostVars = t.Mapping[str, t.Mapping[str, t.Any]]
@@ -128,9 +127,9 @@ def _note(record: Record, step: str, result: t.Any, hostvars: HostVars) -> None:
         # From which the guard writes the result, should the run not come to that.
         message.update(record=record, playbooks=command.playbooks())
         if step == "serve":
-            message["streams"] = _batches(records.going(record), "frisbee", hostvars)
+            message["streams"] = _batches(records.active(record), "frisbee", hostvars)
         elif step == "client":
-            message["nodes"] = [node["name"] for node in records.going(record)]
+            message["nodes"] = [node["name"] for node in records.active(record)]
     # Before it answers to an intention to serve, the guard asks the services what they are sending already.
     guard.tell(record["dir"], message, timeout=60.0)
 

@@ -25,7 +25,7 @@ import typing as t
 
 from ansible.plugins.callback import CallbackBase
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.report import AT_END
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report.table import AT_END
 
 
 class CallbackModule(CallbackBase):

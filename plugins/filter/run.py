@@ -8,21 +8,21 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import manifests, plan, record as records
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import manifests, plan, record as records
 
 
 def batches(
     record: t.Any, service: str, everybody: bool = False, booting: bool = False
 ) -> list[dict[str, t.Any]]:
-    """Return what to ask ``service`` for the nodes that are still in the race.
+    """Return what to ask ``service`` for the nodes that are still active.
 
     Or for ``everybody``, or only for those of them that are ``booting`` in the end.
     """
     run = plain(record)
     if everybody:
         return plan.batches(run["nodes"].values(), service)
-    return plan.batches(records.booting(run) if booting else records.going(run), service)
+    return plan.batches(records.booting(run) if booting else records.active(run), service)
 
 
 def judge(record: t.Any, step: str, result: t.Any) -> dict[str, t.Any]:
@@ -31,7 +31,7 @@ def judge(record: t.Any, step: str, result: t.Any) -> dict[str, t.Any]:
     if step == "serve":
         return records.judge_streams(run, said["results"], time.time())
     if "reports" in said:
-        changed = records.judge_crew(run, step, said["reports"], time.time())
+        changed = records.judge_fleet(run, step, said["reports"], time.time())
         changed["timeline"][-1]["cpu_seconds"] = said.get("cpu_seconds")
         return changed
     return records.judge_nodes(run, step, said["results"], time.time())
@@ -42,10 +42,10 @@ def know_manifests(record: t.Any, images: t.Any) -> dict[str, t.Any]:
     return manifests.learn(plain(record), plain(images)["results"])
 
 
-def mistakes(images: t.Any, power: t.Any, links: t.Any, record: t.Any) -> list[str]:
+def preflight_errors(images: t.Any, power: t.Any, links: t.Any, record: t.Any) -> list[str]:
     """Return why the services cannot do what is planned, from what the questions of the plan registered."""
-    found = records.mistakes(*(plain(asked)["results"] for asked in (images, power, links)))
-    return [*found, *manifests.mistakes(plain(record))]
+    found = records.preflight_errors(*(plain(asked)["results"] for asked in (images, power, links)))
+    return [*found, *manifests.preflight_errors(plain(record))]
 
 
 class FilterModule:
@@ -57,5 +57,5 @@ class FilterModule:
             "batches": batches,
             "judge": judge,
             "know_manifests": know_manifests,
-            "mistakes": mistakes,
+            "mistakes": preflight_errors,
         }

@@ -24,7 +24,7 @@ description:
     reaches the cmc service. A wrong disk and a missing client are not tried again.
   - A client is given up when it comes no further (C(orbit_stall_timeout)), however long all takes. Only the
     boot has a time of its own.
-  - All nodes are looked after by one task with one voice. A node that does not answer is a failed node
+  - All nodes are looked after by one task with one progress. A node that does not answer is a failed node
     with a named cause, never an unreachable host.
   - Authenticates by key; the login is C(ansible_user), by default C(root). C(ansible_ssh_common_args) and
     the other variables of the ssh connection for host, port and key are honoured.

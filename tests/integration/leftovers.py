@@ -13,7 +13,7 @@ SOON = 10.0
 
 def claimed(testbed):
     """Files of claims that are locked."""
-    from ansible_collections.orbit.imaging.plugins.plugin_utils import claims
+    from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims
 
     folder = testbed.folder / "claims"
     return sorted(path.name for path in folder.iterdir() if claims.holder_of(str(path), shared=True))

@@ -23,7 +23,7 @@ def wait_for_boot(testbed, node, count, running):
 
 def modules_of(testbed):
     """Processes of modules that work for the last run on this testbed."""
-    from ansible_collections.orbit.imaging.plugins.plugin_utils import guard
+    from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import guard
 
     return guard._marked(f"{guard.MARK}={newest_run(testbed).name}".encode())
 

@@ -9,22 +9,22 @@ import uuid
 
 import pytest
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import crew as crews
-from ansible_collections.orbit.imaging.plugins.plugin_utils.resets import Resets
-from ansible_collections.orbit.imaging.plugins.plugin_utils.voice import Voice
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node import fleet as fleets
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node.resets import Resets
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.progress import Progress
 
-from . import crewkit
+from .node import fleetkit
 
 
 @pytest.fixture
 def said():
-    """The lines that the crew has said."""
+    """The lines that the fleet has said."""
     return []
 
 
 @pytest.fixture
 def run(tmp_path, said):
-    """Run a crew with nodes of crewkit; ``power`` stands in for the module cmc_power."""
+    """Run a fleet with nodes of fleetkit; ``power`` stands in for the module cmc_power."""
     made = []
 
     def _run(*nodes, prove=False, power=None):
@@ -34,19 +34,21 @@ def run(tmp_path, said):
             node["power"]["after"] = now
         record = {"id": uuid.uuid4().hex}
         made.append(record["id"])
-        if isinstance(power, crewkit.Power):
+        if isinstance(power, fleetkit.Power):
             power.run = record["id"]
-        voice = Voice([{"label": "all", "image": "x.ndz", "nodes": [n["name"] for n in nodes]}], said.append)
-        crew = crews.Crew(
+        progress = Progress(
+            [{"label": "all", "image": "x.ndz", "nodes": [n["name"] for n in nodes]}], said.append
+        )
+        fleet = fleets.Fleet(
             record,
             nodes,
-            voice,
+            progress,
             known_hosts=str(tmp_path / "known"),
             interval=60,
-            resets=Resets(power or crewkit.no_power),
+            resets=Resets(power or fleetkit.no_power),
         )
-        return asyncio.run(crew.prove() if prove else crew.image())
+        return asyncio.run(fleet.prove() if prove else fleet.image())
 
     yield _run
     for name in made:
-        crewkit.end_clients(f"{name}-*")
+        fleetkit.end_clients(f"{name}-*")

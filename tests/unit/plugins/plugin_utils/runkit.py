@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils import plan, record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan, record as records
 
 BEGAN = 1_700_000_000.0
 
@@ -50,7 +50,9 @@ def ended_run(folder, *, left=(), causes=None, quorum=None, image_b="b.ndz", evi
     }
     for name, cause in causes.items():
         reports[name] = {"cause": cause, "evidence": evidence}
-    record = records.judge_crew(record, "client", reports, BEGAN + 7)
-    proofs = {node["name"]: {"up_at": BEGAN + 9, "identity": node["image"]} for node in records.going(record)}
-    record = records.judge_crew(record, "proof", proofs, BEGAN + 10)
+    record = records.judge_fleet(record, "client", reports, BEGAN + 7)
+    proofs = {
+        node["name"]: {"up_at": BEGAN + 9, "identity": node["image"]} for node in records.active(record)
+    }
+    record = records.judge_fleet(record, "proof", proofs, BEGAN + 10)
     return records.conclude(record, left, BEGAN + 11)
