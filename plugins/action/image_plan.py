@@ -15,57 +15,82 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node import ssh
-from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
-from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan, settings
-
-_WANTED = (*plan.SSH_VARIABLES, "orbit_chosen")
+from ansible_collections.orbit.imaging.plugins.plugin_utils.play import hosts
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import (
+    command,
+    plan,
+    record as records,
+    settings,
+)
 
 
 class ActionModule(ActionBase):
-    """Collects what the inventory says of the hosts and hands it to the planner."""
+    """Reads what the play says of its hosts, plans the run, and begins its record."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
+    _supports_check_mode = True
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Return ``record``, the run before its first step."""
+        """Return the folder of the run, the host that asks the services, and the names of the nodes."""
         result = super().run(tmp, task_vars)
-        variables = task_vars or {}
         _unused, arguments = self.validate_argument_spec(
             argument_spec={
-                "hosts": {"type": "list", "elements": "str", "required": True},
-                "image": {"type": "str"},
-                "nodes": {"type": "str"},
-                "limited": {"type": "bool", "default": False},
                 "need_image": {"type": "bool", "default": True},
-                "run_dir": {"type": "path", "default": settings.specification()["orbit_run_dir"]["default"]},
+                "everybody": {"type": "bool", "default": False},
             }
         )
-        names = (*settings.specification(), *_WANTED)
-        hosts = []
-        for name in arguments["hosts"]:
-            host_vars = variables["hostvars"][name]
-            values = {key: plain(host_vars[key]) for key in names if key in host_vars}
-            hosts.append(plan.Host(str(name), plain(host_vars.get("group_names", [])), values))
         try:
+            play = hosts.read(self, task_vars or {})
             made = plan.make(
-                hosts,
-                image=plain(arguments["image"]),
-                nodes=plain(arguments["nodes"]),
-                limited=arguments["limited"],
+                play.hosts,
+                nodes=play.nodes,
+                limited=play.chosen or arguments["everybody"],
                 need_image=arguments["need_image"],
+                groups=play.groups,
+                others=play.others,
+                left_out=play.left_out,
+                elsewhere=play.elsewhere,
             )
-        except plan.PlanError as error:
+            record = _begin(made)
+            records.save(record)
+        except (hosts.PlayError, plan.PlanError, records.RecordError) as error:
             raise AnsibleActionFail(str(error)) from error
-        unchecked = [name for name, node in made["nodes"].items() if not ssh.checks_host_key(node)]
-        if unchecked and arguments["need_image"]:
-            Display().warning(
-                f"SSH host keys are not checked on {len(unchecked)} nodes ({', '.join(unchecked[:3])}"
-                f"{', ...' if len(unchecked) > 3 else ''}): their options of ssh say "
-                "StrictHostKeyChecking=no. Leave that out: each run has a file of host keys of its own."
-            )
-        run_id = f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        folder = os.path.join(os.path.expanduser(plain(arguments["run_dir"])), run_id)
-        result["record"] = {"id": run_id, "dir": folder, "started_at": time.time(), "at": time.time(), **made}
-        result["changed"] = False
+        if arguments["need_image"]:
+            _warn_of_unchecked_keys(record)
+        result.update(
+            changed=False,
+            dir=record["dir"],
+            console=record["console"],
+            nodes=list(record["nodes"]),
+            msg=f"{len(record['nodes'])} nodes, {len(record['groups'])} image groups",
+        )
         return result
+
+
+def _begin(made: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Return the record of a planned run before its first step."""
+    usual = {name: spec.get("default") for name, spec in settings.specification().items()}
+    # All nodes agree on these.
+    setting = next((node["settings"] for node in made["nodes"].values()), usual)
+    identity = f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
+    now = time.time()
+    return {
+        "id": identity,
+        "dir": os.path.join(os.path.expanduser(setting["orbit_run_dir"]), identity),
+        "console": setting["orbit_console"],
+        "playbooks": command.playbooks(),
+        "started_at": now,
+        "at": now,
+        **made,
+    }
+
+
+def _warn_of_unchecked_keys(record: dict[str, t.Any]) -> None:
+    unchecked = [name for name, node in record["nodes"].items() if not ssh.checks_host_key(node)]
+    if unchecked:
+        Display().warning(
+            f"SSH host keys are not checked on {len(unchecked)} nodes ({', '.join(unchecked[:3])}"
+            f"{', ...' if len(unchecked) > 3 else ''}): their options of ssh say "
+            "StrictHostKeyChecking=no. Leave that out: each run has a file of host keys of its own."
+        )

@@ -9,12 +9,12 @@ import os
 import time
 import typing as t
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
 from ansible_collections.orbit.imaging.plugins.plugin_utils.report import table
-from ansible_collections.orbit.imaging.plugins.plugin_utils.run import command, record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
 
 
 class ActionModule(ActionBase):
@@ -25,29 +25,42 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Return the concluded ``record``, why the run fails, and the paths of the files written."""
+        """Return which nodes fail the run and why, what else does, and the paths of the files written."""
         result = super().run(tmp, task_vars)
         _unused, arguments = self.validate_argument_spec(
-            argument_spec={
-                "record": {"type": "dict", "required": True},
-                "left": {"type": "list", "elements": "str", "default": []},
-            }
+            argument_spec={"run": {"type": "str", "required": True}}
         )
-        record = plain(arguments["record"])
-        result["changed"] = False
+        try:
+            record = records.load(str(arguments["run"]))
+        except records.RecordError as error:
+            raise AnsibleActionFail(f"{error}.") from error
+        result.update(changed=False, culprits={}, wrong=[])
         if self._task.check_mode:
-            result.update(record=record, culprits={}, report_lines=table.forecast(record))
+            records.forget(record["dir"])
+            result["report_lines"] = table.forecast(record)
+        elif not record["nodes"]:
+            records.forget(record["dir"])
+            result["report_lines"] = ["No node of this batch is chosen."]
         else:
-            concluded = records.conclude(record, plain(arguments["left"]), time.time())
-            playbooks = command.playbooks()
-            paths = table.write(concluded, playbooks)
-            lines = [*table.lines(concluded), f"Record of the run: {paths['result']}"]
-            if "rerun" in paths:
-                lines.append(f"Run again: {table.again(paths['rerun'], playbooks)}")
-            result.update(
-                record=concluded, culprits=records.culprits(concluded), paths=paths, report_lines=lines
-            )
+            result.update(_conclude(record))
         if not os.environ.get(table.AT_END):
             for line in result["report_lines"]:
                 Display().display(line)
         return result
+
+
+def _conclude(record: dict[str, t.Any]) -> dict[str, t.Any]:
+    concluded = records.conclude(record, record.get("left_behind", []), time.time())
+    lines = table.lines(concluded)
+    wrong = [f"left behind: {'; '.join(concluded['left_behind'])}"] if concluded["left_behind"] else []
+    paths: dict[str, str] = {}
+    try:
+        paths = table.write(concluded, record["playbooks"])
+        lines.append(f"Record of the run: {paths['result']}")
+    except OSError as error:
+        # The disks are written all the same, and people must learn of that.
+        wrong.append(f"the result could not be written to {record['dir']}: {error.strerror}")
+        lines.append(f"  {wrong[-1]}")
+    if "rerun" in paths:
+        lines.append(f"Run again: {table.again(paths['rerun'], record['playbooks'])}")
+    return {"culprits": records.culprits(concluded), "wrong": wrong, "paths": paths, "report_lines": lines}

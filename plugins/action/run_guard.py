@@ -14,59 +14,57 @@ from ansible.utils.display import Display
 
 from ansible_collections.orbit.imaging.plugins.module_utils.login import login_name
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims, guard
-from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
-from ansible_collections.orbit.imaging.plugins.plugin_utils.run import (
-    command,
-    plan,
-    record as records,
-    tokens,
-)
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan, record as records, tokens
 
 Record = dict[str, t.Any]
 HostVars = t.Mapping[str, t.Mapping[str, t.Any]]
 
-_STEPS = ("link", "serve", "client", "unlink", "stop")
-
 
 class ActionModule(ActionBase):
-    """Starts the guard of a run, tells it what the run does, and lets it go."""
+    """Claims the nodes of a run and starts its guard, and lets both go."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
     _supports_check_mode = True
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Return what the state asked for says; see the three methods below."""
+        """Return what the state asked for says; see the methods below."""
         result = super().run(tmp, task_vars)
         _unused, arguments = self.validate_argument_spec(
             argument_spec={
-                "state": {"type": "str", "choices": ["started", "note", "released"], "required": True},
-                "record": {"type": "dict", "required": True},
-                "step": {"type": "str", "choices": list(_STEPS)},
-                "result": {"type": "dict"},
-                "claimed": {"type": "str", "choices": ["refuse", "skip"], "default": "refuse"},
+                "state": {"type": "str", "choices": ["started", "released"], "required": True},
+                "run": {"type": "str", "required": True},
+                "claimed": {"type": "str", "choices": ["refuse", "skip", "force"], "default": "refuse"},
             },
-            required_if=[("state", "note", ["step"])],
         )
-        record = plain(arguments["record"])
         result["changed"] = False
-        hostvars = (task_vars or {}).get("hostvars", {})
+        folder = str(arguments["run"])
         try:
-            if arguments["state"] == "started":
-                result.update(self._start(record, arguments["claimed"] == "skip", hostvars))
-            elif self._task.check_mode:
-                result["msg"] = "nothing to guard in check mode"
-            elif arguments["state"] == "note":
-                _note(record, arguments["step"], plain(arguments["result"]), hostvars)
+            record = records.load(folder)
+            if arguments["state"] == "released":
+                result.update(self._release(record))
             else:
-                result.update(_release(record))
-        except (guard.GuardError, claims.ClaimError) as error:
+                result.update(
+                    self._start(record, arguments["claimed"], (task_vars or {}).get("hostvars", {}))
+                )
+            records.save(record)
+        except (guard.GuardError, claims.ClaimError, records.RecordError) as error:
+            if arguments["state"] == "released":
+                # The report that follows tells it; nothing else would be won by an end here.
+                return {**result, "left": [str(error)], "msg": str(error)}
+            if folder:
+                # Nothing was touched, so nothing has to be kept.
+                records.forget(folder)
             raise AnsibleActionFail(str(error)) from error
         return result
 
-    def _start(self, record: Record, skip: bool, hostvars: HostVars) -> dict[str, t.Any]:
-        """Claim the nodes and start the guard; in check mode only look who has claims."""
+    def _start(self, record: Record, mode: str, hostvars: HostVars) -> dict[str, t.Any]:
+        """Refuse what the services cannot do, claim the nodes, start the guard; in check mode only look."""
+        if record.get("errors"):
+            raise guard.GuardError("\n".join(record["errors"]))
         nodes = record["nodes"]
+        if not nodes:
+            return {"msg": "no nodes to claim", "claimed": {}}
         folders = [node["settings"]["orbit_claim_dir"] for node in nodes.values()]
         paths = {
             claims.node_path(folder, node): name
@@ -75,13 +73,14 @@ class ActionModule(ActionBase):
         said: dict[str, t.Any] = {}
         if self._task.check_mode:
             held = claims.holders(paths)
-            if skip:
+            if mode != "refuse":
                 said["skipped"] = {name: str(holder) for name, holder in held.items()}
             elif held:
                 said["held"] = claims.describe(held)
         else:
             for folder in dict.fromkeys(folders):
                 claims.make_folder(folder)
+            links = [tokens.spend(batch, hostvars) for batch in plan.batches(nodes.values(), "pxe")]
             said = guard.start(
                 {
                     "run": record["id"],
@@ -89,77 +88,36 @@ class ActionModule(ActionBase):
                     "user": login_name() or str(os.getuid()),
                     "since": record["started_at"],
                     "claims": paths,
-                    "skip": skip,
-                    "links": _batches(nodes.values(), "pxe", hostvars),
+                    "skip": mode != "refuse",
+                    "links": links,
                     "claim_dir": folders[0],
                 }
             )
         if "held" in said:
-            raise AnsibleActionFail(
+            raise guard.GuardError(
                 f"nodes are claimed by another run: {said['held']}. Nothing was touched. "
                 "Wait for that run, end it, or choose other nodes."
             )
-        skipped = said.get("skipped") or {}
-        free = {name: node for name, node in nodes.items() if name not in skipped}
-        return {
-            "record": {**record, "nodes": free},
-            "skipped": skipped,
-            "streams_in_use": _streams_in_use(nodes.values()),
-        }
+        claimed = said.get("skipped") or {}
+        if mode == "skip":
+            record["nodes"] = {name: node for name, node in nodes.items() if name not in claimed}
+        record["claimed"] = claimed
+        record.setdefault("found", {})["in_use"] = [
+            stream for folder in dict.fromkeys(folders) for stream in claims.streams_in(folder)
+        ]
+        return {"claimed": claimed, "msg": f"{len(nodes) - len(claimed)} of {len(nodes)} nodes claimed"}
 
-
-def _streams_in_use(nodes: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[str, str]]:
-    """Return the streams that runs of this host use."""
-    folders = dict.fromkeys(node["settings"]["orbit_claim_dir"] for node in nodes)
-    return [stream for folder in folders for stream in claims.streams_in(folder)]
-
-
-def _batches(nodes: t.Iterable[Record], service: str, hostvars: HostVars) -> list[Record]:
-    """Return what the guard may have to ask, with tokens: it is told through pipe and socket alone."""
-    return [tokens.spend(batch, hostvars) for batch in plan.batches(nodes, service)]
-
-
-def _note(record: Record, step: str, result: t.Any, hostvars: HostVars) -> None:
-    message: dict[str, t.Any] = {"say": "note", "step": step}
-    if result is not None:
-        message["results"] = _RESULTS[step](result["results"])
-    else:
-        # From which the guard writes the result, should the run not come to that.
-        message.update(record=record, playbooks=command.playbooks())
-        if step == "serve":
-            message["streams"] = _batches(records.active(record), "frisbee", hostvars)
-        elif step == "client":
-            message["nodes"] = [node["name"] for node in records.active(record)]
-    # Before it answers to an intention to serve, the guard asks the services what they are sending already.
-    guard.tell(record["dir"], message, timeout=60.0)
-
-
-def _release(record: Record) -> dict[str, t.Any]:
-    said = guard.tell(record["dir"], {"say": "release"}, timeout=guard.PATIENCE_AT_RELEASE + 60.0)
-    if said["undone"]:
-        Display().warning(f"The run guard had to clean up: {', '.join(said['undone'])}.")
-    words = f"left behind: {'; '.join(said['left'])}" if said["left"] else "nothing of the run is left"
-    return {"undone": said["undone"], "left": said["left"], "msg": words}
-
-
-def _streams(results: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
-    """Return what frisbee_server said of each stream, with the service that said it."""
-    found = []
-    for result in results:
-        item = result["item"]
-        asked = {key: item[key] for key in ("url", "dialect", "domain", "user")}
-        for stream in result.get("streams") or []:
-            found.append({**asked, **{k: stream.get(k) for k in ("image", "ok", "port", "joined")}})
-    return found
-
-
-def _links(results: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
-    """Return what pxe_link said of each node."""
-    return [
-        {"name": node.get("name"), "ok": bool(node.get("ok"))}
-        for result in results
-        for node in result.get("nodes") or []
-    ]
-
-
-_RESULTS = {"serve": _streams, "unlink": _links, "stop": _streams}
+    def _release(self, record: Record) -> dict[str, t.Any]:
+        """Let the guard go; it undoes first what it was not told to be gone."""
+        if self._task.check_mode or not record["nodes"]:
+            return {"left": [], "msg": "nothing was guarded"}
+        try:
+            said = guard.tell(record["dir"], {"say": "release"}, timeout=guard.PATIENCE_AT_RELEASE + 60.0)
+        except guard.GuardError as error:
+            record.setdefault("unguarded", f"at its end: {error}")
+            said = {"undone": [], "left": records.not_undone(record)}
+        if said["undone"]:
+            Display().warning(f"The run guard had to clean up: {', '.join(said['undone'])}.")
+        record["left_behind"] = list(said["left"])
+        words = f"left behind: {'; '.join(said['left'])}" if said["left"] else "nothing of the run is left"
+        return {"left": record["left_behind"], "msg": words}

@@ -54,6 +54,9 @@ def lines(record: t.Mapping[str, t.Any]) -> list[str]:
     if failed:
         verdict += f", {total - imaged} failed:"
     left = [f"  left behind: {words}" for words in record["left_behind"]]
+    if record.get("unguarded"):
+        left.append(f"  the run had no guard {record['unguarded']}")
+    left += [f"  {words}" for words in record.get("warnings", [])]
     return ["", *table, "", verdict, *failed, *left]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import copy
 import functools
 import hashlib
 import os
@@ -65,24 +64,38 @@ def read(path: str) -> bytes:
         raise ManifestError(f"{path}: {error.strerror}") from error
 
 
-def learn(record: t.Mapping[str, t.Any], answers: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
+def unpack(answer: t.Mapping[str, t.Any], folder: str) -> None:
+    """Put the manifests that came with an answer of ``frisbee_info`` into files; each is a path afterwards.
+
+    One that cannot be kept is a damaged one, with the reason.
+    """
+    for image in answer.get("images") or []:
+        packed = (image.get("manifest") or {}).pop("packed", None)
+        if packed is None:
+            continue
+        try:
+            image["manifest"]["path"] = store(folder, str(packed))
+        except ManifestError as error:
+            image["manifest"].update(state="damaged", msg=str(error))
+
+
+def learn(record: dict[str, t.Any], answers: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
     """Return the record in which every node has the ``manifest`` of its image, in short.
 
     Where there is none, it has the reason. ``answers`` are the results of the question for the images, one
     for each batch (``item``).
     """
-    changed = copy.deepcopy(dict(record))
-    for node in changed["nodes"].values():
+    for node in record["nodes"].values():
         node["manifest"] = {"state": "absent", "msg": "the service was not asked"}
     for answer in answers:
         said = {entry.get("image"): entry.get("manifest") for entry in answer.get("images") or []}
         for asked in answer["item"]["nodes"]:
-            node = changed["nodes"][asked["name"]]
+            node = record["nodes"][asked["name"]]
             found = said.get(node["image"])
             if found:
                 kept = {key: found[key] for key in _IN_SHORT if found.get(key) not in (None, "")}
                 node["manifest"] = {"state": found["state"], "msg": found.get("msg", ""), **kept}
-    return changed
+    return record
 
 
 def preflight_errors(record: t.Mapping[str, t.Any]) -> list[str]:

@@ -6,28 +6,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import nodes as nodeutil
-from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum, settings, sizes, tokens
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum, settings, tokens
 
-# The services of 2013 accept exactly these characters in an image name; older ones hand the name to a shell.
-_IMAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
-_DISK = re.compile(r"/dev/[A-Za-z0-9][A-Za-z0-9/._:-]*\Z")
-_CLIENT = re.compile(r"[A-Za-z0-9/._-]+\Z")
 _COORDINATES_IN_NAME = re.compile(r"node([0-9]{1,3})-([0-9]{1,3})(?:\.|\Z)")
 
-# What a node needs beside the role's own variables so that it can be reached by SSH.
-SSH_VARIABLES = (
-    "ansible_host",
-    "ansible_port",
-    "ansible_user",
-    "ansible_ssh_private_key_file",
-    "ansible_ssh_common_args",
-    "ansible_ssh_extra_args",
-    "ansible_ssh_executable",
-)
+# Groups that every inventory has; they say nothing of what their hosts are.
+_NO_GROUPS = ("all", "ungrouped")
+
+#: What every call of a service module is told.
+SERVICE_KEYS = ("url", "dialect", "domain", "timeout", "ca_path", "validate_certs")
 
 # What only one of the services is told. Nodes that differ in it need calls of their own to that service,
 # and to no other: an image asked for twice would be counted twice.
@@ -48,39 +40,73 @@ class PlanError(Exception):
 
 @dataclasses.dataclass
 class Host:
-    """An inventory host as the plan sees it."""
+    """An inventory host as the plan sees it.
+
+    :ivar variables: those of the role that somebody has set, as YAML and templates make them.
+    :ivar image: what ``image`` says for this host; None when nobody has said it.
+    :ivar image_of_inventory: whether the inventory itself gives the host an image, or says that it is chosen.
+    :ivar ssh: how the host is reached (:func:`connection.resolve`).
+    :ivar mistakes: what of it cannot be used, one sentence each.
+    """
 
     name: str
     groups: list[str]
     variables: dict[str, t.Any]
+    image: t.Any = None
+    image_of_inventory: bool = False
+    ssh: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+    mistakes: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Group:
+    """A group of the inventory: all its hosts, in the play or not, and the image that it gives them."""
+
+    members: frozenset[str]
+    image: str | None = None
 
 
 def make(
     hosts: t.Sequence[Host],
     *,
     image: str | None = None,
-    nodes: str | None = None,
+    nodes: t.Any = None,
     limited: bool = False,
     need_image: bool = True,
+    groups: t.Mapping[str, Group] | None = None,
+    others: t.Container[str] = (),
+    left_out: t.Container[str] = (),
+    elsewhere: bool = False,
 ) -> dict[str, t.Any]:
     """Return the nodes of the run and the image groups they form.
 
-    ``hosts`` are the hosts of the play, ``image`` overrides the inventory's images, ``nodes`` is a
-    node set that restricts the run, ``limited`` says that ``--limit`` chose the hosts, ``need_image`` that a
-    node without an image is a mistake. The result has ``nodes`` (name to record) and ``groups`` (list of
-    label, image and node names).
-
-    Raises :class:`PlanError` that names every mistake at once.
+    :param hosts: hosts of the play that may take part.
+    :param image: image for all hosts, over what each says itself.
+    :param nodes: node set that restricts the run: a text, or a list of names, coordinates and texts.
+    :param limited: whether the play has chosen its hosts, so that all of them are meant.
+    :param need_image: whether a node without an image is a mistake.
+    :param groups: groups of the inventory; by default those of ``hosts``.
+    :param others: names of the play's hosts in other batches.
+    :param left_out: names of hosts that a condition of the play leaves out.
+    :param elsewhere: whether nodes are chosen in other batches, so that none here is no mistake.
+    :return: ``nodes`` (name to record), ``groups`` (label, image, node names, quorum and needed nodes).
+    :raises PlanError: naming every mistake at once.
     """
     mistakes: list[str] = []
     if image is not None:
-        mistakes += _check_image(str(image), "-e image")
-    chosen = _choose(hosts, nodes, limited)
+        hosts = [dataclasses.replace(host, image=image) for host in hosts]
+    if nodes is not None:
+        chosen = _choose_by_set(hosts, nodes, others, left_out)
+    else:
+        chosen = _choose(hosts, limited, elsewhere)
+    said = {repr(host.image): host.image for host in chosen if host.image is not None}
+    # What is said for all of them is told once.
+    mistakes += [f"image: {settings.image_mistake(value)}" for value in said.values() if _is_bad(value)]
     records: dict[str, dict[str, t.Any]] = {}
     numbers: dict[str, int] = {}
     for host in chosen:
         try:
-            record = _record(host, image, need_image)
+            record = _record(host, need_image)
         except PlanError as error:
             mistakes += str(error).splitlines()
         else:
@@ -90,12 +116,34 @@ def make(
             records[host.name] = record
     mistakes += _twice(records, "control_ip", "control address")
     mistakes += _twice(records, "hrn", "name on the services")
-    groups = _groups(records, chosen)
+    image_groups = _groups(records, chosen, groups)
     if need_image:
-        mistakes += [mistake for group in groups for mistake in _give_quorum(group, records)]
+        mistakes += [mistake for group in image_groups for mistake in _give_quorum(group, records)]
+    mistakes += [mistake for name, why in _SAME.items() for mistake in _differs(records, name, why)]
     if mistakes:
         raise PlanError("\n".join(_fold(mistakes)))
-    return {"nodes": records, "groups": groups}
+    return {"nodes": records, "groups": image_groups}
+
+
+def _is_bad(image: t.Any) -> bool:
+    return bool(settings.image_mistake(image))
+
+
+# Settings that concern the whole run, and what to do where nodes want them to differ.
+_SAME = {
+    "orbit_console": "One host asks the services for a whole run: image these nodes in plays of their own",
+    "orbit_run_dir": "A run has one folder: give all its nodes the same",
+}
+
+
+def _differs(records: t.Mapping[str, t.Mapping[str, t.Any]], name: str, why: str) -> list[str]:
+    first: dict[str, str] = {}
+    for host, record in records.items():
+        first.setdefault(record["settings"][name], host)
+    if len(first) < 2:
+        return []
+    said = ", ".join(f"{host} says {value}" for value, host in list(first.items())[:3])
+    return [f"{name} differs between the nodes: {said}. {why}."]
 
 
 def batches(nodes: t.Iterable[t.Mapping[str, t.Any]], service: str) -> list[dict[str, t.Any]]:
@@ -127,26 +175,23 @@ def batches(nodes: t.Iterable[t.Mapping[str, t.Any]], service: str) -> list[dict
     return list(found.values())
 
 
-def _choose(hosts: t.Sequence[Host], nodes: str | None, limited: bool) -> list[Host]:
-    if nodes is not None:
-        return _choose_by_set(hosts, nodes)
+def _choose(hosts: t.Sequence[Host], limited: bool, elsewhere: bool) -> list[Host]:
     if limited:
         return list(hosts)
-    chosen = [h for h in hosts if h.variables.get("orbit_image") or h.variables.get("orbit_chosen")]
-    if not chosen:
+    chosen = [host for host in hosts if host.image_of_inventory]
+    if not chosen and not elsewhere:
         raise PlanError(
             f"no nodes chosen: none of the {len(hosts)} hosts of the inventory has an image of its own. "
-            "Say which nodes are meant with --limit, with -e 'nodes=[[1,1],[1..5,2]]', "
-            "or by giving groups an image in the inventory."
+            "Say which nodes are meant with hosts: in the play, with --limit, "
+            "with -e 'nodes=[[1,1],[1..5,2]]', or by giving groups an image in the inventory."
         )
     return chosen
 
 
-def _choose_by_set(hosts: t.Sequence[Host], nodes: str) -> list[Host]:
-    try:
-        wanted = nodeutil.parse_node_set(nodes, source="-e nodes")
-    except nodeutil.NodeSetError as error:
-        raise PlanError(str(error)) from error
+def _choose_by_set(
+    hosts: t.Sequence[Host], nodes: t.Any, others: t.Container[str], left_out: t.Container[str]
+) -> list[Host]:
+    wanted = _members(nodes)
     if not wanted:
         raise PlanError("no nodes chosen: the node set given with -e nodes is empty.")
     found: dict[nodeutil.Member, list[Host]] = {}
@@ -155,21 +200,49 @@ def _choose_by_set(hosts: t.Sequence[Host], nodes: str) -> list[Host]:
         for member in dict.fromkeys(known_as):
             if member is not None:
                 found.setdefault(member, []).append(host)
-    missing = [_show(member) for member in wanted if member not in found]
-    if missing:
-        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+    missing = [member for member in wanted if member not in found and not _is_of(member, others)]
+    condition = [_show(member) for member in missing if _is_of(member, left_out)]
+    if condition:
         raise PlanError(
-            f"-e nodes: unknown node {shown}: the inventory (within --limit) has no such host. "
+            f"-e nodes names {', '.join(condition[:5])}, which a condition (when) of the play leaves out. "
+            "Correct either."
+        )
+    if missing:
+        shown = ", ".join(map(_show, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise PlanError(
+            f"-e nodes: unknown node {shown}: the play (within hosts: and --limit) has no such host. "
             "Correct the node set or add the nodes to the inventory."
         )
-    for member in wanted:
+    here = [member for member in wanted if member in found]
+    for member in here:
         if len(found[member]) > 1:
             names = ", ".join(host.name for host in found[member])
             raise PlanError(
                 f"-e nodes: {_show(member)} means more than one host: {names}. "
                 "Choose the domain with --limit."
             )
-    return list({found[member][0].name: found[member][0] for member in wanted}.values())
+    return list({found[member][0].name: found[member][0] for member in here}.values())
+
+
+def _members(nodes: t.Any) -> list[nodeutil.Member]:
+    """Return what a node set means: a text, or a list of names, coordinates and texts."""
+    parts = nodes if isinstance(nodes, list) else [nodes]
+    if nodes and all(isinstance(part, int) and not isinstance(part, bool) for part in parts):
+        parts = [parts]
+    found: dict[nodeutil.Member, None] = {}
+    for part in parts:
+        # A list that YAML has read is the text that it was read from.
+        text = part if isinstance(part, str) else json.dumps(part).replace('"', "")
+        try:
+            found.update(dict.fromkeys(nodeutil.parse_node_set(text, source="-e nodes")))
+        except nodeutil.NodeSetError as error:
+            raise PlanError(str(error)) from error
+    return list(found)
+
+
+def _is_of(member: nodeutil.Member, names: t.Container[str]) -> bool:
+    name = member if isinstance(member, str) else f"node{member[0]}-{member[1]}"
+    return name in names
 
 
 def _show(member: nodeutil.Member) -> str:
@@ -186,51 +259,24 @@ def _place(host: Host) -> nodeutil.Coordinates | None:
         x, y = match.groups()
     try:
         return int(x), int(y)
-    except (TypeError, ValueError) as error:
-        raise PlanError(
-            f"host {host.name}: orbit_x and orbit_y must be numbers, not {x!r}, {y!r}."
-        ) from error
+    except (TypeError, ValueError):
+        # Said in full with the other variables of the host.
+        return None
 
 
-def _record(host: Host, image: str | None, need_image: bool) -> dict[str, t.Any]:
-    mistakes: list[str] = []
+def _record(host: Host, need_image: bool) -> dict[str, t.Any]:
     where = f"host {host.name}"
+    mistakes = list(host.mistakes)
     try:
         setting = settings.resolve(host.variables)
     except settings.SettingsError as error:
-        raise PlanError(f"{where}: {error}") from error
-    token = setting.pop(tokens.VARIABLE)
-    if tokens.mistake(token):
-        mistakes.append(f"{where}: {tokens.mistake(token)}")
-    wanted = image if image is not None else setting["orbit_image"]
-    if not wanted and need_image:
+        raise PlanError(
+            "\n".join([*mistakes, *(f"{where}: {mistake}" for mistake in error.mistakes)])
+        ) from error
+    setting.pop(tokens.VARIABLE)
+    wanted = host.image if host.image is not None else setting["orbit_image"]
+    if wanted is None and need_image:
         mistakes.append(f"{where}: no image. Set orbit_image for it in the inventory, or give -e image=NAME.")
-    if wanted and image is None:
-        mistakes += _check_image(wanted, f"{where}, orbit_image")
-    if setting["orbit_memory_image"] is not None:
-        mistakes += _check_image(setting["orbit_memory_image"], f"{where}, orbit_memory_image")
-    for name, pattern, remedy in (
-        ("orbit_disk", _DISK, "Give the whole path of a device, for example /dev/sda."),
-        ("orbit_client", _CLIENT, "Give the path of the frisbee client on the node."),
-    ):
-        if not pattern.match(setting[name]) or ".." in setting[name]:
-            mistakes.append(
-                f"{where}: {name} is {setting[name]!r}, which is no path that can be used. {remedy}"
-            )
-    if setting["orbit_disk_min_size"] is not None:
-        try:
-            sizes.parse(setting["orbit_disk_min_size"])
-        except ValueError as error:
-            mistakes.append(f"{where}: orbit_disk_min_size: {error}")
-    if not _is_one_line(setting["orbit_disk_serial"]):
-        mistakes.append(
-            f"{where}: orbit_disk_serial is {setting['orbit_disk_serial']!r}, which is no serial number. "
-            "Give it as the kernel of the node tells it."
-        )
-    try:
-        quorum.parse(setting["orbit_quorum"])
-    except quorum.QuorumError as error:
-        mistakes.append(f"{where}: orbit_quorum: {error}")
     place = _place(host)
     domain = setting["orbit_domain"]
     if not domain:
@@ -239,11 +285,11 @@ def _record(host: Host, image: str | None, need_image: bool) -> dict[str, t.Any]
         (node,) = nodeutil.make_nodes(
             [
                 {
-                    "name": host.name if place is None else "",
+                    "name": host.name,
                     "x": place and place[0],
                     "y": place and place[1],
                     "hrn": setting["orbit_hrn"],
-                    "control_ip": setting["orbit_control_ip"] or host.variables.get("ansible_host"),
+                    "control_ip": setting["orbit_control_ip"] or host.ssh.get("host"),
                 }
             ],
             domain or "",
@@ -264,27 +310,14 @@ def _record(host: Host, image: str | None, need_image: bool) -> dict[str, t.Any]
         # Results are told by the inventory's name; the services know the node by coordinates, address or HRN.
         "name": host.name,
         "image": wanted,
+        "group": "",
         "settings": setting,
-        "ssh": {name: host.variables.get(name) for name in SSH_VARIABLES},
+        "ssh": host.ssh,
         "inventory_groups": host.groups,
         "outcome": None,
         "evidence": "",
         "steps": {},
     }
-
-
-def _is_one_line(text: str | None) -> bool:
-    """Whether a text, if there is one, can come back in a line of output."""
-    return text is None or bool(text and text.isprintable() and text == text.strip())
-
-
-def _check_image(name: str, where: str) -> list[str]:
-    if _IMAGE_NAME.match(name) and ".." not in name:
-        return []
-    return [
-        f"{where}: {name!r} is no image name. Use a file name of letters, digits, dot, dash and underscore, "
-        "as it stands on the service, without a folder."
-    ]
 
 
 def _twice(records: t.Mapping[str, t.Mapping[str, t.Any]], key: str, what: str) -> list[str]:
@@ -301,30 +334,56 @@ def _twice(records: t.Mapping[str, t.Mapping[str, t.Any]], key: str, what: str) 
 
 
 def _groups(
-    records: t.Mapping[str, t.Mapping[str, t.Any]], chosen: t.Sequence[Host]
+    records: t.Mapping[str, dict[str, t.Any]],
+    chosen: t.Sequence[Host],
+    inventory: t.Mapping[str, Group] | None,
 ) -> list[dict[str, t.Any]]:
-    groups: dict[str, dict[str, t.Any]] = {}
+    """Return the image groups: nodes of one stream, which is one image of one service and domain."""
+    groups: dict[tuple[str, ...], dict[str, t.Any]] = {}
     for name, record in records.items():
-        if not record["image"]:
+        if not isinstance(record["image"], str):
             continue
-        group = groups.setdefault(
-            record["image"], {"label": record["image"], "image": record["image"], "nodes": []}
-        )
+        key = (record["image"], str(record["domain"]).lower(), record["settings"]["orbit_frisbee_url"])
+        group = groups.setdefault(key, {"label": record["image"], "image": record["image"], "nodes": []})
         group["nodes"].append(name)
-    # People know their nodes by the inventory's group; the image names the group when no such group is exact.
-    members: dict[str, set[str]] = {}
-    for host in chosen:
-        for group_name in host.groups:
-            members.setdefault(group_name, set()).add(host.name)
-    for group in groups.values():
-        exact = [
-            g
-            for g, names in members.items()
-            if names == set(group["nodes"]) and g not in ("all", "ungrouped")
-        ]
-        if exact:
-            group["label"] = min(exact, key=lambda g: (len(g), g))
+    taken: set[str] = set()
+    for key, group in groups.items():
+        group["label"] = _label(group, chosen, inventory, taken, key[1])
+        taken.add(group["label"])
+        for name in group["nodes"]:
+            records[name]["group"] = group["label"]
     return list(groups.values())
+
+
+def _label(
+    group: t.Mapping[str, t.Any],
+    chosen: t.Sequence[Host],
+    inventory: t.Mapping[str, Group] | None,
+    taken: t.Container[str],
+    domain: str,
+) -> str:
+    """Return the name by which people know the nodes of an image group.
+
+    That is the group of the inventory that has just these of the run's nodes: one that has no other node at
+    all, one that gives them this image, or the smallest. Where there is none, the image names them.
+    """
+    names = frozenset(group["nodes"])
+    run = frozenset(host.name for host in chosen)
+    if inventory is None:
+        members: dict[str, set[str]] = {}
+        for host in chosen:
+            for group_name in host.groups:
+                members.setdefault(group_name, set()).add(host.name)
+        inventory = {name: Group(frozenset(found)) for name, found in members.items()}
+    fitting = [
+        (found.members != names, found.image != group["image"], len(found.members), len(name), name)
+        for name, found in inventory.items()
+        if name not in _NO_GROUPS and name not in taken and found.members & run == names
+    ]
+    if fitting:
+        return min(fitting)[-1]
+    label = str(group["image"])
+    return label if label not in taken else f"{label} ({domain})"
 
 
 def _give_quorum(group: dict[str, t.Any], records: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:

@@ -5,25 +5,113 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import json
+import os
+import shutil
+import tempfile
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import outcome as outcomes
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum
 
-# The cause a node ends with when a step that asks a service fails for it.
-_CAUSE_OF_STEP = {
-    "link": "link_failed",
-    "serve": "serve_failed",
-    "unlink": "link_failed",
-    "reset": "power_failed",
-    "boot": "power_failed",
-}
-
 # What a service must be told again to take back what it was asked for.
 _ASKED = ("url", "dialect", "domain", "user", "timeout", "ca_path", "validate_certs", "token_from")
 
 _POWER_STEPS = ("reset", "boot")
+
+_FILE = "record.json"
+
+
+class RecordError(Exception):
+    """The record of a run cannot be read or written; the text names the place and the remedy."""
+
+
+# -- its file
+
+
+def load(folder: str) -> dict[str, t.Any]:
+    """Return the record of the run in ``folder``.
+
+    :raises RecordError: when there is none, or it cannot be read.
+    """
+    if not folder:
+        raise RecordError(
+            "this step has no run: the task that plans it was left out (--start-at-task, --step). "
+            "Start the play from its beginning"
+        )
+    for path in (_spare(folder), os.path.join(folder, _FILE)):
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                with open(path, encoding="utf-8") as stream:
+                    return t.cast("dict[str, t.Any]", json.load(stream))
+            except (OSError, ValueError) as error:
+                if not isinstance(error, FileNotFoundError):
+                    raise RecordError(f"the record of the run cannot be read: {path}: {error}") from error
+    raise RecordError(f"the record of the run is gone: {os.path.join(folder, _FILE)}")
+
+
+def save(record: t.Mapping[str, t.Any]) -> None:
+    """Write the record into the folder of its run, whole or not at all, for its owner only.
+
+    When that is impossible in the middle of a run (a full disk), it is kept in memory until it is possible.
+
+    :raises RecordError: when there is no place for it at all.
+    """
+    folder = str(record["dir"])
+    data = json.dumps(record).encode()
+    spare = _spare(folder)
+    try:
+        os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        _put(folder, data)
+    except OSError as error:
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.dirname(spare), 0o700)
+            _put(os.path.dirname(spare), data)
+        except OSError:
+            raise RecordError(
+                f"the record of the run cannot be kept in {folder}: {error.strerror}. "
+                "Make room or correct its permissions, or set orbit_run_dir"
+            ) from error
+        return
+    if os.path.exists(spare):
+        shutil.rmtree(os.path.dirname(spare), ignore_errors=True)
+
+
+def forget(folder: str) -> None:
+    """Remove the folder of a run that touched nothing."""
+    for path in (folder, os.path.dirname(_spare(folder))):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _spare(folder: str) -> str:
+    """Return where the record is kept while its own folder takes nothing: in memory, where Linux has that."""
+    name = f"orbit-imaging-{os.getuid()}-{os.path.basename(folder)}"
+    return os.path.join("/dev/shm", name, _FILE)
+
+
+def _put(folder: str, data: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{_FILE}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+        os.replace(temporary, os.path.join(folder, _FILE))
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+# -- its nodes
+
+
+def everybody(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+    """Return all nodes of the run, in the order of the plan."""
+    return list(record["nodes"].values())
 
 
 def active(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
@@ -45,35 +133,32 @@ def fail(node: dict[str, t.Any], cause: str, evidence: str) -> None:
         node["evidence"] = evidence
 
 
-def preflight_errors(
-    images: t.Iterable[t.Mapping[str, t.Any]],
-    power: t.Iterable[t.Mapping[str, t.Any]],
-    links: t.Iterable[t.Mapping[str, t.Any]],
-) -> list[str]:
-    """Return, in words, why the services could not do what is planned.
+# -- what the steps have seen
 
-    The arguments are results of the modules that were asked about the images, the power and the links. Only
-    what they say yes to is no mistake: a task whose failure was put off still looks like a success here.
-    """
-    found: list[str] = []
-    for answer in images:
-        said = {entry.get("image"): entry for entry in answer.get("images") or []}
-        for image in answer["item"]["images"]:
-            entry = said.get(image, {})
-            if entry.get("exists") is not True:
-                reason = entry.get("msg") or answer.get("msg") or "the service does not know it"
-                place = f"frisbee at {answer['item']['url']}, domain {answer['item']['domain']}"
-                found.append(f"image {image!r}: {reason} ({place})")
-    for answer in power:
-        known = {entry.get("name") for entry in answer.get("nodes") or [] if entry.get("raw") is not None}
-        found += _unanswered(answer, known, "cmc")
-    for answer in links:
-        known = {entry.get("name") for entry in answer.get("nodes") or [] if entry.get("ok") is True}
-        found += _unanswered(answer, known, "pxe")
-    return list(dict.fromkeys(found))
+#: What a module said to one batch, which is its ``item``.
+Answer = t.Mapping[str, t.Any]
 
 
-def _unanswered(answer: t.Mapping[str, t.Any], known: t.Container[str], service: str) -> list[str]:
+def images_missing(answer: Answer) -> list[str]:
+    """Return, in words, which images of a batch the frisbee service does not say to have."""
+    found = []
+    said = {entry.get("image"): entry for entry in answer.get("images") or []}
+    for image in answer["item"]["images"]:
+        entry = said.get(image, {})
+        if entry.get("exists") is not True:
+            reason = entry.get("msg") or answer.get("msg") or "the service does not know it"
+            place = f"frisbee at {answer['item']['url']}, domain {answer['item']['domain']}"
+            found.append(f"image {image!r}: {reason} ({place})")
+    return found
+
+
+def nodes_missing(answer: Answer, service: str, key: str, value: t.Any = None) -> list[str]:
+    """Return, in words, for which nodes of a batch a service has not said ``key`` (to be ``value``)."""
+    known = {
+        entry.get("name")
+        for entry in answer.get("nodes") or []
+        if (entry.get(key) is not None if value is None else entry.get(key) is value)
+    }
     missing = [node["name"] for node in answer["item"]["nodes"] if node["name"] not in known]
     if not missing:
         return []
@@ -84,18 +169,17 @@ def _unanswered(answer: t.Mapping[str, t.Any], known: t.Container[str], service:
 
 
 def judge_nodes(
-    record: t.Mapping[str, t.Any], step: str, results: t.Sequence[t.Mapping[str, t.Any]], now: float
+    record: dict[str, t.Any], step: str, cause: str, results: t.Sequence[Answer], now: float
 ) -> dict[str, t.Any]:
-    """Take over what a module said of each node.
+    """Take over what a module said of each node; ``cause`` is what nodes end with for which it failed.
 
-    ``results`` are the module's results, one for each batch (``item``). A node that the module did not
-    name at all has failed too: success is what was observed, not what was not denied.
+    A node that the module did not name at all has failed too: success is what was observed, not what was not
+    denied.
     """
-    changed = copy.deepcopy(dict(record))
     for result in results:
         said = {entry.get("name"): entry for entry in result.get("nodes") or []}
         for asked in result["item"]["nodes"]:
-            node = changed["nodes"][asked["name"]]
+            node = record["nodes"][asked["name"]]
             entry = said.get(asked["name"])
             if entry is not None and entry.get("ok"):
                 node["steps"][step] = {"at": now}
@@ -106,16 +190,15 @@ def judge_nodes(
             reason = (
                 (entry or {}).get("msg") or result.get("msg") or "the service did not answer for this node"
             )
-            fail(node, _CAUSE_OF_STEP[step], str(reason))
-    return _close(changed, step, now)
+            fail(node, cause, str(reason))
+    return record
 
 
 def judge_streams(
-    record: t.Mapping[str, t.Any], results: t.Sequence[t.Mapping[str, t.Any]], now: float
+    record: dict[str, t.Any], cause: str, results: t.Sequence[Answer], now: float
 ) -> dict[str, t.Any]:
     """Give each node the address and port of its image's stream, or the reason why there is none."""
-    changed = copy.deepcopy(dict(record))
-    changed.setdefault("streams", [])
+    record.setdefault("streams", [])
     for result in results:
         item = result["item"]
         said = {entry.get("image"): entry for entry in result.get("streams") or []}
@@ -123,45 +206,61 @@ def judge_streams(
         if served:
             # What has to be stopped again, by the same service in the same words.
             asked = {key: item[key] for key in _ASKED}
-            changed["streams"].append({**asked, "images": served})
-        for image in item["images"]:
-            entry = said.get(image) or {}
-            for named in item["nodes"]:
-                node = changed["nodes"][named["name"]]
-                if node["image"] != image:
-                    continue
-                if image in served:
-                    node["stream"] = {"address": entry.get("address"), "port": entry.get("port")}
-                    node["steps"]["serve"] = {"at": now}
-                else:
-                    reason = entry.get("msg") or result.get("msg") or "the service gave no address"
-                    fail(node, _CAUSE_OF_STEP["serve"], str(reason))
-    return _close(changed, "serve", now)
+            record["streams"].append({**asked, "images": served})
+        for named in item["nodes"]:
+            node = record["nodes"][named["name"]]
+            entry = said.get(node["image"]) or {}
+            if node["image"] in served:
+                node["stream"] = {
+                    key: entry.get(key) for key in ("address", "port", "server") if entry.get(key)
+                }
+                node["steps"]["serve"] = {"at": now}
+            else:
+                reason = entry.get("msg") or result.get("msg") or "the service gave no address"
+                fail(node, cause, str(reason))
+    return record
 
 
 def judge_fleet(
-    record: t.Mapping[str, t.Any], step: str, reports: t.Mapping[str, t.Mapping[str, t.Any]], now: float
+    record: dict[str, t.Any], step: str, reports: t.Mapping[str, t.Mapping[str, t.Any]]
 ) -> dict[str, t.Any]:
     """Take over what was seen on the nodes themselves.
 
     A report has ``cause`` (or none), ``evidence``, ``attempts`` and whatever else the step measured. In the
-    step ``boot`` a node can only lose what it had; in ``client`` it can only win the right to go on.
+    step ``proof`` a node can only lose what it had; in ``client`` it can only win the right to go on.
     """
-    changed = copy.deepcopy(dict(record))
     for name, report in reports.items():
-        node = changed["nodes"][name]
+        node = record["nodes"][name]
         node["steps"][step] = {k: v for k, v in report.items() if k not in ("cause", "evidence", "attempts")}
         node.setdefault("attempts", []).extend(report.get("attempts", []))
         if report.get("cause"):
             fail(node, report["cause"], report.get("evidence", ""))
-    return _close(changed, step, now)
+    return record
 
 
-def _close(record: dict[str, t.Any], step: str, now: float) -> dict[str, t.Any]:
+def close(
+    record: dict[str, t.Any], step: str, now: float, cpu_seconds: float | None = None
+) -> dict[str, t.Any]:
     """Note when a step was over; the next one begins here."""
-    record.setdefault("timeline", []).append({"step": step, "began_at": record["at"], "ended_at": now})
+    record.setdefault("timeline", []).append(
+        {"step": step, "began_at": record["at"], "ended_at": now, "cpu_seconds": cpu_seconds}
+    )
     record["at"] = now
     return record
+
+
+def not_undone(record: t.Mapping[str, t.Any]) -> list[str]:
+    """Return, in words, what of a run was not seen to be taken back."""
+    linked = [name for name, node in record["nodes"].items() if "link" in node["steps"]]
+    left = [name for name in linked if "unlink" not in record["nodes"][name]["steps"]]
+    found = [f"links of {', '.join(left)}"] if left else []
+    for stream in record.get("streams", []):
+        found += [
+            f"a use of {image} (frisbee at {stream['url']}, domain {stream['domain']})"
+            for image in stream["images"]
+            if image not in stream.get("stopped", [])
+        ]
+    return found
 
 
 def last_step(node: t.Mapping[str, t.Any]) -> str:
@@ -199,8 +298,8 @@ def conclude(
 
 
 def failed(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
-    """Return the nodes of a concluded run that are not imaged, in the order of the plan."""
-    return [node for node in record["nodes"].values() if node["outcome"] != outcomes.IMAGED]
+    """Return the nodes that have failed, in the order of the plan; of a concluded run, all not imaged."""
+    return [node for node in record["nodes"].values() if node["outcome"] not in (None, outcomes.IMAGED)]
 
 
 def culprits(record: t.Mapping[str, t.Any]) -> dict[str, str]:

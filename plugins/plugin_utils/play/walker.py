@@ -1,0 +1,163 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One piece of code does every step of a run.
+
+It tells the guard what is intended, makes the batches, lets the module of the step ask the services, judges
+the answers node by node, keeps the record, and tells the guard what came of it. Whatever goes wrong on the
+way is evidence for the nodes concerned, never the end of the run: what comes after must clean up.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+import traceback
+import typing as t
+
+from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import guard
+from ansible_collections.orbit.imaging.plugins.plugin_utils.play.steps import STEPS, Step
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import (
+    record as records,
+    tokens,
+)
+
+Record = dict[str, t.Any]
+
+# The guard asks services what they are sending before it answers to the intention to serve.
+_TELL = 60.0
+# What the guard hears of a use of a stream, and of a link.
+_OF_STREAM = ("image", "ok", "port", "joined")
+_OF_SERVICE = ("url", "dialect", "domain", "user")
+
+
+class Host(t.Protocol):
+    """What the walker needs of Ansible."""
+
+    #: Whether nothing may be changed.
+    check: bool
+    #: Variables of all hosts: tokens are fetched from there.
+    hostvars: t.Mapping[str, t.Mapping[str, t.Any]]
+
+    def run_module(self, name: str, arguments: dict[str, t.Any]) -> t.Mapping[str, t.Any]:
+        """Run a module of the collection where the services are asked, and return its result."""
+
+    def watch_nodes(
+        self, step: Step, record: Record, nodes: list[dict[str, t.Any]]
+    ) -> dict[str, dict[str, t.Any]]:
+        """Do what a step does with the nodes themselves; return a report for each."""
+
+
+def walk(folder: str, name: str, host: Host, **options: t.Any) -> dict[str, t.Any]:
+    """Do one step of the run in ``folder``; return what the task of the step shows.
+
+    :param options: options of the module that the task gives, beside those of the step.
+    :raises RecordError: when there is no run.
+    """
+    step = STEPS[name]
+    record = records.load(folder)
+    before = _cpu()
+    if step.intends is not None:
+        _tell(record, step, host, step.intends(step.nodes(record)))
+    failed_before = {node["name"] for node in records.failed(record)}
+    said = _ask_services(record, step, host, options) if step.service else _watch(record, step, host)
+    if not step.asks and (step.cause or not step.service):
+        records.close(record, step.name, time.time(), _cpu() - before)
+    records.save(record)
+    if step.confirms and said["answers"]:
+        _tell(record, step, host, {"results": _CONFIRM[step.module](said["answers"])})
+    failed = [n["name"] for n in records.failed(record) if n["name"] not in failed_before]
+    return {"changed": said["changed"] and not step.asks, "failed_nodes": failed, "msg": said["msg"]}
+
+
+def _ask_services(record: Record, step: Step, host: Host, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    answers: list[dict[str, t.Any]] = []
+    for batch in step.calls(record):
+        answers.append({**_ask(step, batch, record["dir"], host, options), "item": batch})
+    if step.judge is not None:
+        step.judge(record, step, answers, time.time())
+    return {
+        "answers": answers,
+        "changed": any(answer.get("changed") for answer in answers),
+        "msg": "; ".join(str(answer["msg"]) for answer in answers if answer.get("msg")),
+    }
+
+
+def _ask(
+    step: Step, batch: t.Mapping[str, t.Any], folder: str, host: Host, options: t.Mapping[str, t.Any]
+) -> dict[str, t.Any]:
+    arguments = step.arguments(batch, folder, **options)
+    try:
+        arguments = tokens.spend({**arguments, "token_from": batch.get("token_from")}, host.hostvars)
+        return dict(host.run_module(step.module, arguments))
+    except Exception as error:
+        # A host that cannot be reached, a module that cannot be run: no answer for these nodes.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return {"failed": True, "msg": f"the module {step.module} could not be run: {reason}"}
+
+
+def _watch(record: Record, step: Step, host: Host) -> dict[str, t.Any]:
+    nodes = step.nodes(record)
+    try:
+        reports = host.watch_nodes(step, record, nodes)
+    except Exception:
+        # A mistake of ours is the end of these nodes, not of the run: links and streams must go.
+        evidence = traceback.format_exc().rstrip()
+        reports = {node["name"]: {"cause": "interrupted", "evidence": evidence} for node in nodes}
+    if not host.check:
+        records.judge_fleet(record, step.name, reports)
+    good = sum(not report.get("cause") for report in reports.values())
+    return {"answers": [], "changed": bool(nodes), "msg": f"{good} of {len(nodes)} nodes"}
+
+
+def _cpu() -> float:
+    """Return the seconds of processor time of this process and of those that it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+# -- the guard
+
+
+def _tell(record: Record, step: Step, host: Host, message: dict[str, t.Any]) -> None:
+    """Tell the guard; a run whose guard is gone goes on, and says so in the end."""
+    if host.check or record.get("unguarded"):
+        return
+    if "streams" in message:
+        message["streams"] = [tokens.spend(batch, host.hostvars) for batch in message["streams"]]
+    try:
+        answer = guard.tell(record["dir"], {"say": "note", "step": step.name, **message}, timeout=_TELL)
+    except guard.GuardError as error:
+        record["unguarded"] = f"before the step {step.name}: {error}"
+        records.save(record)
+        return
+    lost = answer.get("lost")
+    if lost:
+        words = f"the claims of {', '.join(lost)} were removed by somebody"
+        record["warnings"] = list(dict.fromkeys([*record.get("warnings", []), words]))
+
+
+def _links(answers: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
+    return [
+        {"name": node.get("name"), "ok": bool(node.get("ok"))}
+        for answer in answers
+        for node in answer.get("nodes") or []
+    ]
+
+
+def _uses(answers: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """Return what frisbee_server said of each stream, with the service that said it."""
+    return [
+        {
+            **{key: answer["item"].get(key) for key in _OF_SERVICE},
+            **{key: stream.get(key) for key in _OF_STREAM},
+        }
+        for answer in answers
+        for stream in answer.get("streams") or []
+    ]
+
+
+_CONFIRM: dict[str, t.Callable[[t.Sequence[t.Mapping[str, t.Any]]], list[dict[str, t.Any]]]] = {
+    "pxe_link": _links,
+    "frisbee_server": _uses,
+}

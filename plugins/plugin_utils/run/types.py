@@ -1,0 +1,142 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a run's record is made of. It is plain data: what is in it can be written as JSON.
+
+Times are seconds since 1970 (UTC), sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+StepName = t.Literal[
+    "images",
+    "known",
+    "linkable",
+    "link",
+    "serve",
+    "reset",
+    "client",
+    "unlink",
+    "stop",
+    "boot",
+    "proof",
+    "power",
+    "states",
+    "streams",
+    "clear",
+    "end",
+]
+
+
+class Power(t.TypedDict):
+    """The power action that began a boot: a moment before it, and when it was over."""
+
+    before: float
+    after: float
+
+
+class Stream(t.TypedDict, total=False):
+    """Where an image is being sent: multicast group, UDP port, and the sender's address where it is told."""
+
+    address: str
+    port: int
+    server: str
+
+
+class Node(t.TypedDict, total=False):
+    """A node of a run.
+
+    ``settings`` are the role's variables, resolved; ``ssh`` is the way to it; ``group`` is the label of its
+    image group; ``token`` numbers the service tokens of the run (0: none). ``outcome`` is None while the node
+    is under way, then one of :data:`outcome.OUTCOMES`. ``steps`` has what each step has seen of it.
+    """
+
+    name: str
+    domain: str
+    x: int | None
+    y: int | None
+    hrn: str
+    control_ip: str
+    image: str | None
+    group: str
+    settings: dict[str, t.Any]
+    ssh: dict[str, t.Any]
+    inventory_groups: list[str]
+    token: int
+    outcome: str | None
+    evidence: str
+    steps: dict[str, dict[str, t.Any]]
+    power: Power
+    stream: Stream
+    manifest: dict[str, t.Any]
+    attempts: list[dict[str, t.Any]]
+
+
+class Group(t.TypedDict, total=False):
+    """An image group: the nodes of the run that receive one stream."""
+
+    label: str
+    image: str
+    nodes: list[str]
+    quorum: str
+    needed: int
+    total: int
+    imaged: int
+    passed: bool
+
+
+class Batch(t.TypedDict, total=False):
+    """What one call of a service module is told; ``token_from`` is the host whose variable has the token."""
+
+    url: str
+    dialect: str
+    domain: str
+    timeout: float
+    ca_path: str | None
+    validate_certs: bool
+    token_from: str | None
+    nodes: list[dict[str, t.Any]]
+    images: list[str]
+    user: str | None
+    memory_image: str | None
+    window: int
+    interval: float
+    verify: bool
+
+
+class Timed(t.TypedDict, total=False):
+    """When a step of the run began and ended, and what of the control host's processor it took."""
+
+    step: str
+    began_at: float
+    ended_at: float
+    cpu_seconds: float | None
+
+
+class Record(t.TypedDict, total=False):
+    """A run. ``at`` is when its last step was over; ``streams`` are the uses of streams that it was given.
+
+    ``errors`` are reasons why the run cannot begin, found by asking the services. ``unguarded`` says since
+    when and why the run has no guard, ``left_behind`` what could not be taken back.
+    """
+
+    id: str
+    dir: str
+    console: str
+    claim_dirs: list[str]
+    started_at: float
+    at: float
+    ended_at: float
+    nodes: dict[str, Node]
+    groups: list[Group]
+    streams: list[dict[str, t.Any]]
+    timeline: list[Timed]
+    errors: list[str]
+    unguarded: str
+    warnings: list[str]
+    left_behind: list[str]
+    passed: bool
+    claimed: dict[str, str]
+    found: dict[str, t.Any]
