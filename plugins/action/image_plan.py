@@ -14,11 +14,9 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.node import ssh
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node import connection, ssh
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan, settings
-
-_WANTED = (*plan.SSH_VARIABLES, "orbit_chosen")
 
 
 class ActionModule(ActionBase):
@@ -41,12 +39,14 @@ class ActionModule(ActionBase):
                 "run_dir": {"type": "path", "default": settings.specification()["orbit_run_dir"]["default"]},
             }
         )
-        names = (*settings.specification(), *_WANTED)
+        names = (*settings.specification(), *connection.variables(), "orbit_chosen")
+        keywords = connection.keywords(self._task)
         hosts = []
         for name in arguments["hosts"]:
             host_vars = variables["hostvars"][name]
             values = {key: plain(host_vars[key]) for key in names if key in host_vars}
-            hosts.append(plan.Host(str(name), plain(host_vars.get("group_names", [])), values))
+            groups = plain(host_vars.get("group_names", []))
+            hosts.append(plan.Host(str(name), groups, values, keywords))
         try:
             made = plan.make(
                 hosts,

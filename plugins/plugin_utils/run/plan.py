@@ -10,6 +10,7 @@ import re
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import nodes as nodeutil
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node import connection
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum, settings, sizes, tokens
 
 # The services of 2013 accept exactly these characters in an image name; older ones hand the name to a shell.
@@ -17,17 +18,6 @@ _IMAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 _DISK = re.compile(r"/dev/[A-Za-z0-9][A-Za-z0-9/._:-]*\Z")
 _CLIENT = re.compile(r"[A-Za-z0-9/._-]+\Z")
 _COORDINATES_IN_NAME = re.compile(r"node([0-9]{1,3})-([0-9]{1,3})(?:\.|\Z)")
-
-# What a node needs beside the role's own variables so that it can be reached by SSH.
-SSH_VARIABLES = (
-    "ansible_host",
-    "ansible_port",
-    "ansible_user",
-    "ansible_ssh_private_key_file",
-    "ansible_ssh_common_args",
-    "ansible_ssh_extra_args",
-    "ansible_ssh_executable",
-)
 
 # What only one of the services is told. Nodes that differ in it need calls of their own to that service,
 # and to no other: an image asked for twice would be counted twice.
@@ -48,11 +38,15 @@ class PlanError(Exception):
 
 @dataclasses.dataclass
 class Host:
-    """An inventory host as the plan sees it."""
+    """An inventory host as the plan sees it.
+
+    :ivar keywords: what play and command line say of the connection to it.
+    """
 
     name: str
     groups: list[str]
     variables: dict[str, t.Any]
+    keywords: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
 
 
 def make(
@@ -231,6 +225,9 @@ def _record(host: Host, image: str | None, need_image: bool) -> dict[str, t.Any]
         quorum.parse(setting["orbit_quorum"])
     except quorum.QuorumError as error:
         mistakes.append(f"{where}: orbit_quorum: {error}")
+    way = connection.resolve(host.name, host.variables, host.keywords)
+    if need_image:
+        mistakes += way.mistakes
     place = _place(host)
     domain = setting["orbit_domain"]
     if not domain:
@@ -243,7 +240,7 @@ def _record(host: Host, image: str | None, need_image: bool) -> dict[str, t.Any]
                     "x": place and place[0],
                     "y": place and place[1],
                     "hrn": setting["orbit_hrn"],
-                    "control_ip": setting["orbit_control_ip"] or host.variables.get("ansible_host"),
+                    "control_ip": setting["orbit_control_ip"] or way.ssh["host"],
                 }
             ],
             domain or "",
@@ -265,7 +262,7 @@ def _record(host: Host, image: str | None, need_image: bool) -> dict[str, t.Any]
         "name": host.name,
         "image": wanted,
         "settings": setting,
-        "ssh": {name: host.variables.get(name) for name in SSH_VARIABLES},
+        "ssh": way.ssh,
         "inventory_groups": host.groups,
         "outcome": None,
         "evidence": "",
