@@ -12,72 +12,119 @@ nodes of a run, whatever ``forks`` is.
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import os
 import re
-import shlex
 import signal
 import typing as t
 
-# A node that loses its power does not say good-bye: without keep-alives a session to it never ends.
-_KEEP_ALIVE = {"ServerAliveInterval": "5", "ServerAliveCountMax": "3", "ConnectTimeout": "5"}
+from ansible_collections.orbit.imaging.plugins.module_utils import bounds
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node import ssh_options
 
-# A session must never share a connection from before a reset: through the master connection to a machine that
-# has lost its power, ssh waits for ever. Nor may it become such a master. Whatever else is set, this holds.
-_ALONE = {"ControlMaster": "no", "ControlPath": "none", "ControlPersist": "no"}
-
-# Nor may a session ask a question that nobody answers. The key exchange named first costs the client a sixth
-# of OpenSSH's default one.
-_QUIET = {
+# What holds, whatever else is set. A session must never share a connection from before a reset: through the
+# master connection to a machine that has lost its power, ssh waits for ever. Nor may it become such a master,
+# ask a question that nobody answers, or lose its input and output to something else.
+_HELD = {
+    "ControlMaster": "no",
+    "ControlPath": "none",
+    "ControlPersist": "no",
     "BatchMode": "yes",
+    "RequestTTY": "no",
+    "RemoteCommand": "none",
+    "PermitLocalCommand": "no",
+    "ClearAllForwardings": "yes",
+    "Tunnel": "no",
+}
+# The same, for versions of ssh that know them (8.5 and 8.7).
+_HELD_IF_KNOWN = {
+    "ForkAfterAuthentication": "no",
+    "KnownHostsCommand": "none",
+    "SessionType": "default",
+    "StdinNull": "no",
+}
+# What holds unless the user says otherwise in options of this run. A node that loses its power does not say
+# good-bye: without keep-alives a session to it never ends. The key exchange named first costs the client a
+# sixth of OpenSSH's default one. The rest is what files of ssh's own (~/.ssh/config) may not change: how a
+# node is reached is theirs, what is done there is not.
+_USUAL = {
+    "ServerAliveInterval": "5",
+    "ServerAliveCountMax": "3",
     "GSSAPIAuthentication": "no",
     "KexAlgorithms": "^curve25519-sha256",
     "LogLevel": "ERROR",
+    "AddKeysToAgent": "no",
+    "EscapeChar": "none",
+    "ForwardAgent": "no",
+    "ForwardX11": "no",
+    "SetEnv": "LC_ALL=C",
+    "UpdateHostKeys": "no",
+    "VisualHostKey": "no",
+    "StrictHostKeyChecking": "accept-new",
+    "GlobalKnownHostsFile": "/dev/null",
 }
+# Seconds that a connection may take unless somebody says otherwise.
+_CONNECT = 5
 
-
-# Variables with options of the user, and what in them switches the checking of host keys off.
-_USER_OPTIONS = ("ansible_ssh_common_args", "ansible_ssh_extra_args")
-_UNCHECKED = re.compile(r"StrictHostKeyChecking[= ]+[\"']?(?:no|off)\b", re.IGNORECASE)
 _LOOPBACK = ("127.", "::1", "localhost")
 
 
-def command(node: t.Mapping[str, t.Any], known_hosts: str, remote: str) -> list[str]:
+def command(
+    node: t.Mapping[str, t.Any], known_hosts: str, remote: str, *, key: str | None = None
+) -> list[str]:
     """Return the argument list of one ``ssh`` call.
 
-    ``remote`` must be a constant text: whatever differs from node to node goes through the session's
-    input. Host keys are remembered in ``known_hosts``, a file for one kind of system on one node and one run:
-    a memory image and the system on the disk have different keys at the same address, so a lasting file would
-    only hold contradictions.
+    ``node["ssh"]`` is as :mod:`connection` makes it. ``remote`` must be a constant text: whatever differs
+    from node to node goes through the session's input. Host keys are remembered in ``known_hosts``, a file
+    for one kind of system on one node and one run: a memory image and the system on the disk have different
+    keys at the same address, so a lasting file would only hold contradictions. In its name, and in ``key``
+    (that of the private key when it is not the node's own setting), ssh must find nothing to expand.
     """
     ssh = node["ssh"]
-    options = {
-        **_KEEP_ALIVE,
-        **_QUIET,
-        "StrictHostKeyChecking": "accept-new",
-        "UserKnownHostsFile": known_hosts,
-        "GlobalKnownHostsFile": "/dev/null",
-    }
-    arguments = [ssh.get("ansible_ssh_executable") or "ssh", "-T"]
-    # ssh keeps the first value it sees: what must hold, what the user says, what else is needed.
-    for name, value in _ALONE.items():
-        arguments += ["-o", f"{name}={value}"]
-    for name in _USER_OPTIONS:
-        arguments += shlex.split(ssh.get(name) or "")
-    for name, value in options.items():
-        arguments += ["-o", f"{name}={value}"]
-    if ssh.get("ansible_port"):
-        arguments += ["-p", str(ssh["ansible_port"])]
-    if ssh.get("ansible_ssh_private_key_file"):
-        key = os.path.expanduser(str(ssh["ansible_ssh_private_key_file"]))
-        arguments += ["-i", key, "-o", "IdentitiesOnly=yes"]
-    arguments += [
-        "-l",
-        ssh.get("ansible_user") or "root",
-        "--",
-        str(ssh.get("ansible_host") or node["control_ip"]),
-    ]
-    return [*arguments, remote]
+    # ssh keeps the first value it sees. So what holds comes first, then what the user says, in the order of
+    # Ansible's own connection plugin, then what else is needed.
+    arguments = [ssh["executable"], "-T", *_given(_HELD)]
+    arguments += ["-v"] * ssh["verbosity"]
+    arguments += ["-l", ssh["user"]]
+    arguments += ssh["ssh_args"]
+    if not ssh["host_key_checking"]:
+        arguments += _given({"StrictHostKeyChecking": "no"})
+    if ssh["port"]:
+        arguments += ["-p", str(ssh["port"])]
+    key = key or ssh["private_key_file"]
+    if key:
+        # In quotes, as Ansible gives it; -i would look for a file before it has expanded the name.
+        arguments += _given({"IdentityFile": f'"{os.path.expanduser(key)}"'})
+    if ssh["timeout"]:
+        arguments += _given({"ConnectTimeout": str(ssh["timeout"])})
+    arguments += [*ssh["ssh_common_args"], *ssh["ssh_extra_args"]]
+    # Older versions of ssh end at an option they do not know. Not by name: the first IgnoreUnknown counts,
+    # and the user's own file may have one for other names.
+    arguments += _given({"IgnoreUnknown": "*", **_HELD_IF_KNOWN, **_USUAL, "UserKnownHostsFile": known_hosts})
+    arguments += _given({"ConnectTimeout": str(_CONNECT)})
+    if key:
+        arguments += _given({"IdentitiesOnly": "yes"})
+    return [*arguments, "--", address(node), remote]
+
+
+def _given(options: t.Mapping[str, str]) -> list[str]:
+    return [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+
+
+def address(node: t.Mapping[str, t.Any]) -> str:
+    """Return the address or name at which ssh looks for ``node``."""
+    return str(node["ssh"]["host"] or node["control_ip"])
+
+
+def _option(node: t.Mapping[str, t.Any], name: str) -> str | None:
+    """Return what the user's arguments for ssh give to an option."""
+    return ssh_options.first([word for part in ssh_options.ARGUMENTS for word in node["ssh"][part]], name)
+
+
+def connect_seconds(node: t.Mapping[str, t.Any]) -> int:
+    """Return how long ssh waits for a connection to ``node``, in seconds."""
+    said = node["ssh"]["timeout"] or bounds.number(_option(node, "connecttimeout") or "")
+    return said or _CONNECT
 
 
 def checks_host_key(node: t.Mapping[str, t.Any]) -> bool:
@@ -85,18 +132,37 @@ def checks_host_key(node: t.Mapping[str, t.Any]) -> bool:
 
     On loopback nobody is between, so there it is true in any case.
     """
-    if str(node["ssh"].get("ansible_host") or node["control_ip"]).startswith(_LOOPBACK):
+    if address(node).startswith(_LOOPBACK):
         return True
-    said = " ".join(str(node["ssh"].get(name) or "") for name in _USER_OPTIONS)
-    return _UNCHECKED.search(said) is None
+    said = _option(node, "stricthostkeychecking")
+    return bool(node["ssh"]["host_key_checking"]) and (said or "").lower() not in ("no", "off")
+
+
+# What of the environment would change what is done: the language of messages, and programs that ask.
+_LANGUAGE = re.compile(r"LC_.*|LANG|LANGUAGE|SSH_ASKPASS.*")
+# Bytes of a line, and of all that ssh has to say, that are kept.
+_LINE = 4096
+_HEAD, _TAIL = 16 << 10, 48 << 10
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not _LANGUAGE.fullmatch(name)}
+    return {**kept, "LC_ALL": "C", "SSH_ASKPASS_REQUIRE": "never"}
 
 
 class Session:
-    """One running ``ssh`` with line-wise input and output; use it as an asynchronous context manager."""
+    """One running ``ssh`` with line-wise input and output; use it as an asynchronous context manager.
+
+    Whatever the other end sends, and however much of it, what is kept of it is bounded.
+    """
 
     def __init__(self, arguments: t.Sequence[str]) -> None:
         self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
+        self._lines: collections.deque[str] = collections.deque()
+        self._begun = b""
+        self._words = b""
+        self._listener: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Session:
         # Its own session and process group: ssh must not read the terminal, and is ended as a whole.
@@ -106,8 +172,11 @@ class Session:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
-            limit=1 << 20,
+            env=_environment(),
+            umask=0o077,
         )
+        # A full pipe would stop ssh.
+        self._listener = asyncio.create_task(self._listen())
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -116,11 +185,20 @@ class Session:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+        if self._listener is not None:
+            self._listener.cancel()
 
     def _running(self) -> asyncio.subprocess.Process:
         if self._process is None:
             raise RuntimeError("the session is not open")
         return self._process
+
+    async def _listen(self) -> None:
+        stderr = t.cast(asyncio.StreamReader, self._running().stderr)
+        while piece := await stderr.read(_HEAD):
+            self._words += piece
+            if len(self._words) > _HEAD + _TAIL:
+                self._words = self._words[:_HEAD] + self._words[-_TAIL:]
 
     async def send(self, *lines: str) -> None:
         """Write lines; a session that is gone is noticed by :meth:`lines`, not here."""
@@ -140,16 +218,38 @@ class Session:
 
     async def line(self) -> str | None:
         """Return the next line of output without its end, or ``None`` when the session is over."""
+        while not self._lines:
+            if not await self._read():
+                return None
+        return self._lines.popleft()
+
+    async def lines(self) -> list[str] | None:
+        """Return all lines that are there, at least one, or ``None`` when the session is over."""
+        line = await self.line()
+        if line is None:
+            return None
+        found = [line, *self._lines]
+        self._lines.clear()
+        return found
+
+    async def _read(self) -> bool:
+        """Take what has come; return false at the end. Of a long line only the beginning is kept."""
         stdout = t.cast(asyncio.StreamReader, self._running().stdout)
-        try:
-            raw = await stdout.readline()
-        except ValueError:  # a line beyond the limit: nothing we asked for looks like that
-            return ""
-        return raw.decode("utf-8", "replace").rstrip("\r\n") if raw else None
+        # Data that is there already would be had without a pause: one node's flood is not to keep out others.
+        await asyncio.sleep(0)
+        piece = await stdout.read(1 << 16)
+        if piece:
+            *whole, rest = (self._begun + piece).split(b"\n")
+        elif self._begun:
+            whole, rest = [self._begun], b""
+        else:
+            return False
+        self._begun = rest[:_LINE]
+        self._lines.extend(line[:_LINE].decode("utf-8", "replace").rstrip("\r") for line in whole)
+        return True
 
     async def end(self) -> tuple[int, str]:
         """Wait for the end; return the exit status of ssh (255: the connection) and what it had to say."""
-        process = self._running()
-        stderr = t.cast(asyncio.StreamReader, process.stderr)
-        words = (await stderr.read()).decode("utf-8", "replace").strip()
-        return await process.wait(), words
+        if self._listener is not None:
+            await self._listener
+        return await self._running().wait(), self._words.decode("utf-8", "replace").strip()

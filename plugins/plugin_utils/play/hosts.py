@@ -82,7 +82,7 @@ class _Reader:
         # Without a host: what play, role, include, task and command line say, and nothing of the inventory.
         self._shared = self._manager.get_vars(play=self._play, task=self._task, include_hostvars=False)
         self._wanted = frozenset(settings.specification())
-        self._ways = connection.variables()
+        self._ways = frozenset(connection.variables())
         self._keywords = connection.keywords(self._task)
         # The role's own tasks never become anybody; what the play says of that is about the nodes.
         self._keywords["become"] = getattr(self._play, "become", None)
@@ -135,20 +135,15 @@ class _Reader:
                 return None
         except AnsibleError as error:
             raise PlayError(f"host {name}: a condition of the play cannot be decided: {error}") from error
-        host = Host(name, plain(variables.get("group_names", [])), {})
+        host = Host(name, plain(variables.get("group_names", [])), {}, keywords=self._keywords)
         for key in variables:
-            if key in self._wanted:
+            if key in self._wanted or key in self._ways:
                 value = self._templated(host, key, variables, templar)
                 if value is not _OMITTED:
                     host.variables[key] = value
             elif isinstance(key, str) and key.startswith("orbit_") and key not in settings.OTHERS:
                 # Only its name matters: it may be a misspelt one of ours.
                 host.variables[key] = None
-        ways = {key: self._templated(host, key, variables, templar) for key in self._ways if key in variables}
-        said = {key: value for key, value in ways.items() if value is not _OMITTED}
-        way = connection.resolve(name, said, self._keywords)
-        host.ssh = way.ssh
-        host.mistakes += way.mistakes
         host.image = self._image(host, variables, templar)
         return host
 

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import typing as t
 
 import yaml
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan, record as records, settings
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node import ssh_options
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records, settings
 
 # Settings that do not go with the nodes: how the run chose them, what its nodes were part of, and secrets.
 _LEFT_OUT = ("orbit_image", "orbit_nodes", "orbit_quorum")
@@ -70,15 +70,10 @@ def _variables(node: t.Mapping[str, t.Any]) -> tuple[dict[str, t.Any], list[str]
     usual = settings.resolve({})
     found: dict[str, t.Any] = {}
     left_out = []
-    for name in plan.SSH_VARIABLES:
-        value = node["ssh"].get(name)
-        if value is None:
-            continue
+    for name, value in ssh_options.variables_of(node["ssh"]).items():
         if name.endswith("_args") and _SECRET.search(str(value)):
             left_out.append(name)
             continue
-        if name == "ansible_ssh_private_key_file":
-            value = os.path.abspath(os.path.expanduser(str(value)))
         found[name] = value
     own = {
         "orbit_domain": node["domain"],

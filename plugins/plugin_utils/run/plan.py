@@ -11,6 +11,7 @@ import re
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import nodes as nodeutil
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node import connection
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum, settings, tokens
 
 _COORDINATES_IN_NAME = re.compile(r"node([0-9]{1,3})-([0-9]{1,3})(?:\.|\Z)")
@@ -42,10 +43,11 @@ class PlanError(Exception):
 class Host:
     """An inventory host as the plan sees it.
 
-    :ivar variables: those of the role that somebody has set, as YAML and templates make them.
+    :ivar variables: those of the role and of the connection that somebody has set, as YAML and templates make
+        them.
     :ivar image: what ``image`` says for this host; None when nobody has said it.
     :ivar image_of_inventory: whether the inventory itself gives the host an image, or says that it is chosen.
-    :ivar ssh: how the host is reached (:func:`connection.resolve`).
+    :ivar keywords: what play and command line say of the connection to it.
     :ivar mistakes: what of it cannot be used, one sentence each.
     """
 
@@ -54,7 +56,7 @@ class Host:
     variables: dict[str, t.Any]
     image: t.Any = None
     image_of_inventory: bool = False
-    ssh: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+    keywords: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
     mistakes: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -277,6 +279,10 @@ def _record(host: Host, need_image: bool) -> dict[str, t.Any]:
     wanted = host.image if host.image is not None else setting["orbit_image"]
     if wanted is None and need_image:
         mistakes.append(f"{where}: no image. Set orbit_image for it in the inventory, or give -e image=NAME.")
+    way = connection.resolve(host.name, host.variables, host.keywords)
+    if need_image:
+        # Who only asks the services does not log in.
+        mistakes += way.mistakes
     place = _place(host)
     domain = setting["orbit_domain"]
     if not domain:
@@ -289,7 +295,7 @@ def _record(host: Host, need_image: bool) -> dict[str, t.Any]:
                     "x": place and place[0],
                     "y": place and place[1],
                     "hrn": setting["orbit_hrn"],
-                    "control_ip": setting["orbit_control_ip"] or host.ssh.get("host"),
+                    "control_ip": setting["orbit_control_ip"] or way.ssh["host"],
                 }
             ],
             domain or "",
@@ -312,7 +318,7 @@ def _record(host: Host, need_image: bool) -> dict[str, t.Any]:
         "image": wanted,
         "group": "",
         "settings": setting,
-        "ssh": host.ssh,
+        "ssh": way.ssh,
         "inventory_groups": host.groups,
         "outcome": None,
         "evidence": "",

@@ -20,6 +20,7 @@ import textwrap
 import typing as t
 import uuid
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node import connection
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import settings as defaults
 
 SSH = """\
@@ -46,6 +47,11 @@ def executable(path: str, text: str) -> str:
         stream.write(textwrap.dedent(text))
     os.chmod(path, os.stat(path).st_mode | stat.S_IXUSR)
     return path
+
+
+def way(**parts: t.Any) -> dict[str, t.Any]:
+    """Return the way to a node of which nobody has said anything but ``parts``."""
+    return {**connection.resolve("node1-1", {}).ssh, **parts}
 
 
 def make_node(
@@ -89,11 +95,7 @@ def make_node(
             "orbit_dialect": "E2",
             **settings,
         },
-        "ssh": {
-            "ansible_ssh_executable": executable(
-                os.path.join(state, "ssh"), SSH.format(state=state, shell=shell)
-            )
-        },
+        "ssh": way(executable=executable(os.path.join(state, "ssh"), SSH.format(state=state, shell=shell))),
         "stream": {"address": "239.77.0.1", "port": 7000},
         # The machine of the test has not booted since: its age must not count.
         "power": {"before": 0.0, "after": 0.0},

@@ -58,19 +58,15 @@ def hanging_server(words=b""):
     ("words", "options", "cause"),
     [
         # Gateways take connections for nodes that are down: silence says nothing about the node.
-        (b"", "-o ConnectTimeout=1", "no_boot"),
-        (b"SSH-2.0-hanging\r\n", "", "ssh_refused"),
+        (b"", ["-o", "ConnectTimeout=1"], "no_boot"),
+        (b"SSH-2.0-hanging\r\n", [], "ssh_refused"),
     ],
     ids=["silent", "silent after its name"],
 )
 def test_a_server_that_takes_connections_and_hangs(tmp_path, run, words, options, cause):
     node = fleetkit.make_node(tmp_path, orbit_boot_timeout=1)
     with hanging_server(words) as port:
-        node["ssh"] = {
-            "ansible_ssh_extra_args": f"-F none {options}",
-            "ansible_port": port,
-            "ansible_user": "root",
-        }
+        node["ssh"] = fleetkit.way(ssh_extra_args=["-F", "none", *options], port=port)
         began = time.monotonic()
         report = run(node)["node1-1"]
     assert time.monotonic() - began < 10
@@ -191,7 +187,7 @@ def test_noise_from_a_node_is_no_mistake_of_ours(tmp_path, run, noise):
     node = fleetkit.make_node(
         tmp_path, client=fleetkit.GOOD.replace("#!/bin/sh\n", f"#!/bin/sh\necho '{noise}'\n")
     )
-    ssh = node["ssh"]["ansible_ssh_executable"]
+    ssh = node["ssh"]["executable"]
     with open(ssh) as stream:
         text = stream.read()
     fleetkit.executable(ssh, text.replace("#!/bin/sh\n", f"#!/bin/sh\necho '{noise}'\n"))

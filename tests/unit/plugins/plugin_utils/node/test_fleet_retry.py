@@ -161,7 +161,7 @@ def test_the_system_of_the_try_before_is_not_believed(tmp_path, run):
 def test_each_boot_may_have_another_host_key(tmp_path, run):
     node = fleetkit.make_node(tmp_path, client=MOODY, orbit_retries=1)
     put(node, "bad")
-    ssh = node["ssh"]["ansible_ssh_executable"]
+    ssh = node["ssh"]["executable"]
     with open(ssh) as stream:
         text = stream.read()
     fleetkit.executable(ssh, text.replace("#!/bin/sh\n", f'#!/bin/sh\necho "$*" >>{node["state"]}/said\n'))

@@ -9,13 +9,18 @@ import sys
 
 import pytest
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.node import ssh
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node import connection, ssh
 
-NODE = {"control_ip": "10.11.1.1", "ssh": {}}
+
+def node(**variables):
+    return {"control_ip": "10.11.1.1", "ssh": connection.resolve("node1-1", variables).ssh}
+
+
+NODE = node()
 
 
 def test_nothing_of_the_node_becomes_part_of_the_remote_program():
-    arguments = ssh.command({"control_ip": "10.11.1.1", "ssh": {"ansible_user": "x"}}, "/run/known", "true")
+    arguments = ssh.command(node(ansible_user="x"), "/run/known", "true")
     assert arguments[-3:] == ["--", "10.11.1.1", "true"]
     assert arguments[arguments.index("-l") + 1] == "x"
 
@@ -45,18 +50,19 @@ def test_keep_alives_and_no_shared_connection_always():
     ],
 )
 def test_it_is_known_whether_host_keys_are_checked(variables, checked):
-    assert ssh.checks_host_key({**NODE, "ssh": variables}) is checked
+    assert ssh.checks_host_key(node(**variables)) is checked
 
 
 def test_the_users_own_options_win_by_standing_first():
-    node = {**NODE, "ssh": {"ansible_ssh_common_args": "-o ConnectTimeout=60 -J jump"}}
-    arguments = ssh.command(node, "/run/known", "true")
+    arguments = ssh.command(
+        node(ansible_ssh_common_args="-o ConnectTimeout=60 -J jump"), "/run/known", "true"
+    )
     assert arguments.index("ConnectTimeout=60") < arguments.index("ConnectTimeout=5")
 
 
 def test_a_master_connection_of_the_user_is_never_shared():
     shared = "-o ControlMaster=auto -o ControlPersist=60 -o ControlPath=/tmp/%C -o ConnectTimeout=60"
-    arguments = ssh.command({**NODE, "ssh": {"ansible_ssh_common_args": shared}}, "/run/known", "true")
+    arguments = ssh.command(node(ansible_ssh_common_args=shared), "/run/known", "true")
     asked = [arguments[0], "-G", "-F", "/dev/null", *arguments[1:]]
     found = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
     assert "controlmaster false" in found

@@ -233,7 +233,7 @@ def test_a_manifest_that_is_gone_is_a_failure_before_a_byte_is_written(tmp_path,
 
 def test_a_node_without_room_for_the_manifest_is_a_failure_before_a_byte_is_written(tmp_path, run):
     node = checking(tmp_path, text=make(count=1000))
-    ssh = node["ssh"]["ansible_ssh_executable"]
+    ssh = node["ssh"]["executable"]
     with open(ssh, encoding="utf-8") as stream:
         text = stream.read()
     # Files of this shell end at 64 KiB, as they would on a full file system.

@@ -84,9 +84,7 @@ def test_schema_and_documentation_know_every_outcome():
 
 def test_what_is_new_in_the_record_stays_out_of_the_file(tmp_path):
     record = ended_run(tmp_path)
-    record["nodes"]["node1-1"]["ssh"]["ansible_ssh_common_args"] = (
-        "-o ProxyCommand='sshpass -p hunter2 ssh x'"
-    )
+    record["nodes"]["node1-1"]["ssh"]["ssh_common_args"] = ["-o", "ProxyCommand=sshpass -p hunter2 ssh x"]
     record["secret"] = record["nodes"]["node1-1"]["secret"] = "hunter2"
     assert "hunter2" not in json.dumps(checked(result.make(record)))
 
@@ -201,6 +199,7 @@ def test_rerun_has_the_failed_nodes_with_all_that_is_needed(tmp_path):
     assert groups["senders"]["vars"] == {"orbit_image": "a.ndz"}
     assert groups["senders"]["hosts"]["node1-1"] == {
         "ansible_port": 2222,
+        "ansible_user": "root",
         "ansible_ssh_private_key_file": "/keys/id",
         "orbit_domain": "sb1.orbit-lab.org",
         "orbit_hrn": "node1-1.sb1.orbit-lab.org",
@@ -233,8 +232,8 @@ def test_a_plan_made_from_rerun_is_the_plan_of_those_nodes(tmp_path):
 def test_rerun_holds_no_secret_and_no_template(tmp_path):
     record = ended_run(tmp_path, causes=FAILED)
     ssh = record["nodes"]["node1-1"]["ssh"]
-    ssh["ansible_ssh_common_args"] = "-o ProxyCommand='sshpass -p hunter2 ssh x'"
-    ssh["ansible_ssh_extra_args"] = "-o PasswordAuthentication=no -o User={{ lookup('pipe', 'id') }}"
+    ssh["ssh_common_args"] = ["-o", "ProxyCommand=sshpass -p hunter2 ssh x"]
+    ssh["ssh_extra_args"] = ["-o", "PasswordAuthentication=no", "-o", "User={{ lookup('pipe', 'id') }}"]
     text = rerun.make(record, "ansible-playbook -i x\ny: z")
     assert "hunter2" not in text
     assert "# ansible_ssh_common_args may hold a secret" in text
