@@ -13,21 +13,21 @@ version_added: 0.1.0
 author:
   - The orbit.imaging authors (@orbit-imaging)
 description:
-  - Waits for every node of the run, over raw SSH. Checks that it is a memory image that has booted since
-    the reset, that the disk is what the plan says, and that the node does not run from it.
-  - Starts the frisbee client so that it outlives the connection, follows it, and judges it by its own
-    exit status and its line of bytes written.
-  - Nodes of one image that become ready within a few seconds of each other start together and share one
-    pass of the stream.
-  - A node that fails is power-cycled by M(orbit.imaging.cmc_power) and tried again, C(orbit_retries)
-    times, while the others go on. The module runs where the task runs, so delegate the task to the host that
-    reaches the cmc service. A wrong disk and a missing client are not tried again.
-  - A client is given up when it comes no further (C(orbit_stall_timeout)), however long all takes. Only the
-    boot has a time of its own.
-  - All nodes are looked after by one task with one progress. A node that does not answer is a failed node
+  - Waits for every node of the run, over raw SSH. Checks that it is a memory image that has booted since the reset,
+    that the disk is what the plan says, and that the node does not run from it.
+  - Starts the frisbee client so that it outlives the connection, follows it, and judges it by its own exit status and
+    its line of bytes written.
+  - Nodes of one image that become ready within a few seconds of each other start together and share one pass of the
+    stream.
+  - A node that fails is power-cycled by M(orbit.imaging.cmc_power) and tried again, C(orbit_retries) times, while the
+    others go on. The module runs where the task runs, so delegate the task to the host that reaches the cmc service. A
+    wrong disk and a missing client are not tried again.
+  - A client is given up when it comes no further (C(orbit_stall_timeout)), however long all takes. Only the boot has a
+    time of its own.
+  - All nodes are looked after by one task that tells the progress of all. A node that does not answer is a failed node
     with a named cause, never an unreachable host.
-  - Authenticates by key; the login is C(ansible_user), by default C(root). C(ansible_ssh_common_args) and
-    the other variables of the ssh connection for host, port and key are honoured.
+  - Nodes are reached as Ansible's own connection plugin P(ansible.builtin.ssh#connection) would reach them, by key; the
+    login is V(root) when nothing else is said. What cannot be honoured, such as a password, the plan refuses.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:
@@ -38,42 +38,29 @@ attributes:
   platform:
     platforms: posix
 options:
-  record:
-    description: The record of the run after the step C(reset).
-    type: dict
+  run:
+    description: Folder of the run, as M(orbit.imaging.image_plan) returns it.
+    type: str
+    required: true
+  step:
+    description: The step of the run.
+    type: str
+    choices: [client]
     required: true
 """
 
 EXAMPLES = r"""
 - name: Write the images
   orbit.imaging.frisbee_client:
-    record: "{{ orbit_run }}"
-  register: clients
+    run: "{{ orbit_run.dir }}"
+    step: client
   run_once: true
 """
 
 RETURN = r"""
-reports:
-  description:
-    - What was seen of each node, by host name. Either C(cause) and C(evidence), or C(bytes_written),
-      C(bytes_covered), C(boot_id), C(booted_at), C(started_at) and C(ended_at) (seconds since 1970).
-    - In both cases C(attempts), a list of what was tried; each has C(number), C(step), C(power) (C(reset) or
-      C(cycle)), C(began_at), C(ended_at), C(cause) (none for success) and C(evidence). The cause of the
-      report is that of the last attempt.
-  returned: always
-  type: dict
 failed_nodes:
-  description: Names of the nodes with a cause.
-  returned: when not in check mode
-  type: list
-  elements: str
-cpu_seconds:
-  description: Processor time that the task took on the control host, with that of its SSH sessions.
-  returned: when not in check mode
-  type: float
-predicted:
-  description: What would be done with each node.
-  returned: in check mode
+  description: Names of the nodes that failed in this step. Causes and evidence are in the record of the run.
+  returned: always
   type: list
   elements: str
 """

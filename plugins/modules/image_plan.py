@@ -13,11 +13,14 @@ version_added: 0.1.0
 author:
   - The orbit.imaging authors (@orbit-imaging)
 description:
-  - Chooses the nodes of a run, gives each its image, and checks everything that the inventory says of them.
-  - All mistakes are reported at once, each with host, place and remedy, before any service or node is
-    asked.
-  - The chosen nodes are those of O(nodes), or all O(hosts) when O(limited), or else those to which the
-    inventory gives an image or that stand in a C(*.nodes) file.
+  - Chooses the nodes of a run, gives each its image, and checks everything that the inventory, the play, the role and
+    the command line say of them, with Ansible's own precedence for each host.
+  - All mistakes are reported at once, each with host, place and remedy, before any service or node is asked.
+  - The chosen nodes are those of the node set C(nodes) (or C(orbit_nodes)); without one, all hosts of the play's
+    batch, when the play names them by C(hosts), C(--limit) or a condition; or else those to which the inventory
+    gives an image or that stand in a C(*.nodes) file. A play on all hosts that says nothing more chooses none.
+  - The image is C(image), said by the play, the role or the command line, or C(orbit_image), said anywhere.
+  - Begins the record of the run, a file in the run's folder, which is of its owner alone.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:
@@ -28,45 +31,35 @@ attributes:
   platform:
     platforms: posix
 options:
-  hosts:
-    description: Inventory hosts of the play.
-    type: list
-    elements: str
-    required: true
-  image:
-    description: Image for all chosen nodes, instead of those that the inventory gives them.
-    type: str
-  nodes:
-    description: Node set that chooses the nodes, for example V([[1,1],[1..5,2]]).
-    type: str
-  limited:
-    description: Whether the user has limited the hosts of the play.
-    type: bool
-    default: false
   need_image:
     description: Whether a chosen node without an image is a mistake.
     type: bool
     default: true
-  run_dir:
-    description: Folder under which the run keeps its record.
-    type: path
-    default: ~/.local/state/orbit-imaging
+  everybody:
+    description: Whether all hosts of the play are meant when nothing chooses among them.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
 - name: Plan the run
   orbit.imaging.image_plan:
-    hosts: "{{ ansible_play_hosts_all }}"
-    limited: "{{ ansible_limit is defined }}"
-  register: planned
+  register: orbit_run
   run_once: true
 """
 
 RETURN = r"""
-record:
-  description:
-    - The run before its first step, with C(id), C(dir), C(nodes) (one record for each node, by host name)
-      and C(groups) (label, image and nodes of each image group).
+dir:
+  description: Folder of the run.
   returned: success
-  type: dict
+  type: str
+console:
+  description: Host on which the modules ask the services.
+  returned: success
+  type: str
+nodes:
+  description: Names of the chosen nodes.
+  returned: success
+  type: list
+  elements: str
 """

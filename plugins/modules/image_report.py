@@ -8,17 +8,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: image_report
-short_description: Conclude a run and say what became of every node
+short_description: Conclude a run and say what became of it
 version_added: 0.1.0
 author:
   - The orbit.imaging authors (@orbit-imaging)
 description:
-  - Gives every node its final outcome and every image group its verdict, prints a table with a line per image
-    group and a line per failed node, and writes C(result.json), C(junit.xml) and, when nodes failed, the
-    inventory C(rerun.yml) to the folder of the run.
-  - An image group passes when as many of its nodes are imaged as its quorum says. The task itself does not
-    fail for failed nodes.
-  - In check mode it prints what a run would do.
+  - Gives every node its final outcome and every image group its verdict, and prints them as a table.
+  - Writes C(result.json), C(junit.xml) and, when nodes failed, C(rerun.yml) into the run's folder.
+  - In check mode, says what would be done, and removes the folder.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:
@@ -29,43 +26,37 @@ attributes:
   platform:
     platforms: posix
 options:
-  record:
-    description: The record of the run after its last step.
-    type: dict
+  run:
+    description: Folder of the run, as M(orbit.imaging.image_plan) returns it.
+    type: str
     required: true
-  left:
-    description: What of the run could not be taken back, in words, as M(orbit.imaging.run_guard) tells it.
-    type: list
-    elements: str
-    default: []
 """
 
 EXAMPLES = r"""
 - name: Report
   orbit.imaging.image_report:
-    record: "{{ orbit_run }}"
-  register: reported
+    run: "{{ orbit_run.dir }}"
+  register: orbit_report
   run_once: true
 """
 
 RETURN = r"""
-record:
-  description:
-    - The concluded record. Every node has an C(outcome), every group C(imaged) and C(passed), the run
-      C(passed).
+culprits:
+  description: For each node that fails the run, why; nodes of groups that passed are not among them.
   returned: always
   type: dict
-report_lines:
-  description: The report as text.
+wrong:
+  description: What else fails the run, in words.
   returned: always
   type: list
   elements: str
-culprits:
-  description: Why the run fails, in words by host name; only nodes of groups that did not pass.
-  returned: always
-  type: dict
 paths:
-  description: The files written, by kind (C(result), C(junit) and, when nodes failed, C(rerun)).
-  returned: when not in check mode
+  description: The files that were written, C(result), C(junit) and C(rerun).
+  returned: when a run has ended
   type: dict
+report_lines:
+  description: What is printed.
+  returned: always
+  type: list
+  elements: str
 """

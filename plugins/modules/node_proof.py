@@ -13,10 +13,8 @@ version_added: 0.1.0
 author:
   - The orbit.imaging authors (@orbit-imaging)
 description:
-  - Waits, over raw SSH, until each node answers with a system that has booted since the last reset and
-    that is no memory image, and reads the name this system gives itself.
-  - A node that does not answer, or whose power did not follow, is power-cycled and waited for again,
-    C(orbit_retries) times. One that answers with another system than the expected one is not.
+  - Waits for the system on the disk of every node, over raw SSH, and asks it for its identity.
+  - A node that does not come up is switched off and on again by M(orbit.imaging.cmc_power), C(orbit_retries) times.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:
@@ -27,39 +25,29 @@ attributes:
   platform:
     platforms: posix
 options:
-  record:
-    description: The record of the run after the step C(boot).
-    type: dict
+  run:
+    description: Folder of the run, as M(orbit.imaging.image_plan) returns it.
+    type: str
+    required: true
+  step:
+    description: The step of the run.
+    type: str
+    choices: [proof]
     required: true
 """
 
 EXAMPLES = r"""
 - name: See every node run its new disk
   orbit.imaging.node_proof:
-    record: "{{ orbit_run }}"
-  register: proof
+    run: "{{ orbit_run.dir }}"
+    step: proof
   run_once: true
 """
 
 RETURN = r"""
-reports:
-  description:
-    - What was seen of each node, by host name. Either C(cause) and C(evidence), or C(identity) and
-      C(up_at); and C(attempts) as of M(orbit.imaging.frisbee_client) when one was not enough.
-  returned: always
-  type: dict
 failed_nodes:
-  description: Names of the nodes with a cause.
-  returned: when not in check mode
-  type: list
-  elements: str
-cpu_seconds:
-  description: Processor time that the task took on the control host, with that of its SSH sessions.
-  returned: when not in check mode
-  type: float
-predicted:
-  description: What would be expected of each node.
-  returned: in check mode
+  description: Names of the nodes that failed in this step. Causes and evidence are in the record of the run.
+  returned: always
   type: list
   elements: str
 """

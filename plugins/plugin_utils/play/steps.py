@@ -138,6 +138,50 @@ def _found(record: Record, step: Step, answers: Answers, _now: float) -> None:
     record.setdefault("found", {})[step.name] = list(answers)
 
 
+def _unused(record: Record, _step: Step) -> list[dict[str, t.Any]]:
+    """Return the streams that no run of this host uses, one call for each service that sends some."""
+    in_use = {(one["url"], one["domain"].lower(), one["image"]) for one in record["found"]["in_use"]}
+    found = []
+    for answer in record["found"]["streams"]:
+        item = answer["item"]
+        images = [
+            stream["image"]
+            for stream in answer.get("streams") or []
+            if (item["url"].rstrip("/"), str(item["domain"]).lower(), stream["image"]) not in in_use
+        ]
+        done = {stream["image"] for stream in _ends_of(record, item) if stream["state"] != "still_used"}
+        images = [image for image in images if image not in done]
+        if images:
+            found.append({**item, "images": images})
+    return found
+
+
+def _ends_of(record: Record, item: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+    """Return what became of the streams of one service so far."""
+    for answer in record["found"].setdefault("end", []):
+        if all(answer["item"][key] == item[key] for key in ("url", "domain", "user", "dialect")):
+            return t.cast("list[dict[str, t.Any]]", answer["streams"])
+    return []
+
+
+def _ended(record: Record, _step: Step, answers: Answers, _now: float) -> None:
+    """Each stop takes back one use; a stream has ended when the service says so, or does not send it."""
+    for answer in answers:
+        before = {stream["image"]: stream for stream in _ends_of(record, answer["item"])}
+        for stream in answer.get("streams") or []:
+            uses = before.get(stream["image"], {}).get("uses", 0) + (1 if stream.get("changed") else 0)
+            words = f"ended, {uses} uses taken back" if stream["state"] != "still_used" else stream["msg"]
+            if not stream.get("ok"):
+                words = stream["msg"]
+            before[stream["image"]] = {**stream, "uses": uses, "msg": words}
+        ends = record["found"]["end"]
+        ends[:] = [one for one in ends if one["streams"] is not _ends_of(record, answer["item"])]
+        # Without streams the module as a whole has failed, and its message says why.
+        streams = list(before.values()) or answer.get("streams")
+        ends.append({"item": answer["item"], "msg": answer.get("msg"), "streams": streams})
+    record["found"]["again"] = bool(_unused(record, _step)) and all(a.get("streams") for a in answers)
+
+
 def _owned(record: Record, _step: Step) -> list[dict[str, t.Any]]:
     """One stop for each stream that the run was given: when others use it too, the service lets it run."""
     return list(record.get("streams", []))
@@ -231,5 +275,6 @@ STEPS: dict[str, Step] = {
             nodes=records.everybody,
             judge=_found,
         ),
+        Step("end", "frisbee_server", {"state": "stopped"}, judge=_ended, batches=_unused),
     )
 }

@@ -67,7 +67,12 @@ def walk(folder: str, name: str, host: Host, **options: t.Any) -> dict[str, t.An
     if step.confirms and said["answers"]:
         _tell(record, step, host, {"results": _CONFIRM[step.module](said["answers"])})
     failed = [n["name"] for n in records.failed(record) if n["name"] not in failed_before]
-    return {"changed": said["changed"] and not step.asks, "failed_nodes": failed, "msg": said["msg"]}
+    return {
+        "changed": said["changed"] and not step.asks,
+        "failed_nodes": failed,
+        "again": bool(record.get("found", {}).get("again")),
+        "msg": said["msg"],
+    }
 
 
 def _ask_services(record: Record, step: Step, host: Host, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -46,7 +46,8 @@ class Host:
     :ivar variables: those of the role and of the connection that somebody has set, as YAML and templates make
         them.
     :ivar image: what ``image`` says for this host; None when nobody has said it.
-    :ivar image_of_inventory: whether the inventory itself gives the host an image, or says that it is chosen.
+    :ivar image_of_inventory: whether the inventory itself gives the host an image, or says that it is chosen; None
+        where all variables are the inventory's.
     :ivar keywords: what play and command line say of the connection to it.
     :ivar mistakes: what of it cannot be used, one sentence each.
     """
@@ -55,7 +56,7 @@ class Host:
     groups: list[str]
     variables: dict[str, t.Any]
     image: t.Any = None
-    image_of_inventory: bool = False
+    image_of_inventory: bool | None = None
     keywords: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
     mistakes: list[str] = dataclasses.field(default_factory=list)
 
@@ -180,7 +181,7 @@ def batches(nodes: t.Iterable[t.Mapping[str, t.Any]], service: str) -> list[dict
 def _choose(hosts: t.Sequence[Host], limited: bool, elsewhere: bool) -> list[Host]:
     if limited:
         return list(hosts)
-    chosen = [host for host in hosts if host.image_of_inventory]
+    chosen = [host for host in hosts if _has_image(host)]
     if not chosen and not elsewhere:
         raise PlanError(
             f"no nodes chosen: none of the {len(hosts)} hosts of the inventory has an image of its own. "
@@ -188,6 +189,12 @@ def _choose(hosts: t.Sequence[Host], limited: bool, elsewhere: bool) -> list[Hos
             "with -e 'nodes=[[1,1],[1..5,2]]', or by giving groups an image in the inventory."
         )
     return chosen
+
+
+def _has_image(host: Host) -> bool:
+    if host.image_of_inventory is not None:
+        return host.image_of_inventory
+    return bool(host.variables.get("orbit_image") or host.variables.get("orbit_chosen"))
 
 
 def _choose_by_set(
@@ -272,12 +279,11 @@ def _record(host: Host, need_image: bool) -> dict[str, t.Any]:
     try:
         setting = settings.resolve(host.variables)
     except settings.SettingsError as error:
-        raise PlanError(
-            "\n".join([*mistakes, *(f"{where}: {mistake}" for mistake in error.mistakes)])
-        ) from error
+        setting = error.resolved
+        mistakes += [f"{where}: {mistake}" for mistake in error.mistakes]
     setting.pop(tokens.VARIABLE)
     wanted = host.image if host.image is not None else setting["orbit_image"]
-    if wanted is None and need_image:
+    if wanted is None and host.variables.get("orbit_image") is None and need_image:
         mistakes.append(f"{where}: no image. Set orbit_image for it in the inventory, or give -e image=NAME.")
     way = connection.resolve(host.name, host.variables, host.keywords)
     if need_image:
@@ -285,7 +291,7 @@ def _record(host: Host, need_image: bool) -> dict[str, t.Any]:
         mistakes += way.mistakes
     place = _place(host)
     domain = setting["orbit_domain"]
-    if not domain:
+    if not domain and not host.variables.get("orbit_domain"):
         mistakes.append(f"{where}: no domain. Set orbit_domain, for example sb1.orbit-lab.org.")
     try:
         (node,) = nodeutil.make_nodes(

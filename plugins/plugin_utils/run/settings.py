@@ -46,11 +46,13 @@ class SettingsError(Exception):
     """Variables have values that cannot be meant.
 
     :ivar mistakes: one sentence for each: variable, value, remedy.
+    :ivar resolved: what :func:`resolve` would have returned, with None for the values that are wrong.
     """
 
-    def __init__(self, mistakes: t.Sequence[str]) -> None:
+    def __init__(self, mistakes: t.Sequence[str], resolved: dict[str, t.Any]) -> None:
         super().__init__("; ".join(mistakes))
         self.mistakes = list(mistakes)
+        self.resolved = resolved
 
 
 @functools.lru_cache(maxsize=1)
@@ -270,10 +272,11 @@ def resolve(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         wrong = RULES[name](resolved[name]) if resolved[name] is not None else ""
         if wrong:
             mistakes.append(_sentence(name, specification()[name], given[name], wrong))
+            resolved[name] = None
     if tokens.mistake(resolved.get(tokens.VARIABLE)):
         mistakes.append(tokens.mistake(resolved[tokens.VARIABLE]))
     if mistakes:
-        raise SettingsError(mistakes)
+        raise SettingsError(mistakes, {**dict.fromkeys(specification()), **resolved})
     return resolved
 
 

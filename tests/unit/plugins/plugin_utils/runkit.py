@@ -29,14 +29,16 @@ def ended_run(folder, *, left=(), causes=None, quorum=None, image_b="b.ndz", evi
     nodes = list(record["nodes"].values())
     (asked,) = plan.batches(nodes, "frisbee")
     linked = {"item": {"nodes": nodes}, "nodes": [{"name": node["name"], "ok": True} for node in nodes]}
-    record = records.judge_nodes(record, "link", [linked], BEGAN + 1)
+    record = records.judge_nodes(record, "link", "link_failed", [linked], BEGAN + 1)
+    records.close(record, "link", BEGAN + 1)
     images = ["a.ndz", image_b]
     streams = [
         {"image": image, "ok": True, "address": "239.1.1.1", "port": 7000 + i}
         for i, image in enumerate(images)
     ]
     served = {"item": asked, "streams": streams}
-    record = records.judge_streams(record, [served], BEGAN + 2)
+    record = records.judge_streams(record, "serve_failed", [served], BEGAN + 2)
+    records.close(record, "serve", BEGAN + 2)
     reports = {
         node["name"]: {
             "booted_at": BEGAN + 3,
@@ -50,9 +52,9 @@ def ended_run(folder, *, left=(), causes=None, quorum=None, image_b="b.ndz", evi
     }
     for name, cause in causes.items():
         reports[name] = {"cause": cause, "evidence": evidence}
-    record = records.judge_fleet(record, "client", reports, BEGAN + 7)
+    record = records.close(records.judge_fleet(record, "client", reports), "client", BEGAN + 7)
     proofs = {
         node["name"]: {"up_at": BEGAN + 9, "identity": node["image"]} for node in records.active(record)
     }
-    record = records.judge_fleet(record, "proof", proofs, BEGAN + 10)
+    record = records.close(records.judge_fleet(record, "proof", proofs), "proof", BEGAN + 10)
     return records.conclude(record, left, BEGAN + 11)

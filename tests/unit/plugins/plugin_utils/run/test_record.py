@@ -27,6 +27,18 @@ def run(*names):
     }
 
 
+def fleet(record, step, reports, now):
+    """The record after a step with the nodes themselves, which was over at ``now``."""
+    return records.close(records.judge_fleet(record, step, reports), step, now)
+
+
+def errors(images, power, links):
+    """Why the services could not do what is planned, as the steps of the plan take it from their answers."""
+    found = [words for answer in images for words in records.images_missing(answer)]
+    found += [words for answer in power for words in records.nodes_missing(answer, "cmc", "raw")]
+    return found + [words for answer in links for words in records.nodes_missing(answer, "pxe", "ok", True)]
+
+
 def asked(*names):
     return {"nodes": [{"name": name} for name in names]}
 
@@ -36,7 +48,7 @@ def test_a_node_the_module_does_not_name_has_failed():
         "item": asked("a", "b", "c"),
         "nodes": [{"name": "a", "ok": True}, {"name": "b", "ok": False, "msg": "no"}],
     }
-    changed = records.judge_nodes(run("a", "b", "c"), "link", [result], 20.0)
+    changed = records.judge_nodes(run("a", "b", "c"), "link", "link_failed", [result], 20.0)
     assert [changed["nodes"][n]["outcome"] for n in "abc"] == [None, "link_failed", "link_failed"]
     assert changed["nodes"]["b"]["evidence"] == "no"
     assert [node["name"] for node in records.active(changed)] == ["a"]
@@ -44,7 +56,7 @@ def test_a_node_the_module_does_not_name_has_failed():
 
 def test_a_module_that_failed_as_a_whole_fails_its_nodes_with_its_message():
     changed = records.judge_nodes(
-        run("a"), "reset", [{"item": asked("a"), "failed": True, "msg": "no service"}], 20.0
+        run("a"), "reset", "power_failed", [{"item": asked("a"), "failed": True, "msg": "no service"}], 20.0
     )
     assert changed["nodes"]["a"]["outcome"] == "power_failed"
     assert changed["nodes"]["a"]["evidence"] == "no service"
@@ -52,14 +64,16 @@ def test_a_module_that_failed_as_a_whole_fails_its_nodes_with_its_message():
 
 def test_power_remembers_when_the_old_system_must_have_gone():
     changed = records.judge_nodes(
-        run("a"), "reset", [{"item": asked("a"), "nodes": [{"name": "a", "ok": True}]}], 20.0
+        run("a"), "reset", "power_failed", [{"item": asked("a"), "nodes": [{"name": "a", "ok": True}]}], 20.0
     )
     assert changed["nodes"]["a"]["power"] == {"before": 10.0, "after": 20.0}
 
 
 def test_the_first_cause_stays():
-    changed = records.judge_nodes(run("a"), "link", [{"item": asked("a")}], 20.0)
-    changed = records.judge_nodes(changed, "unlink", [{"item": asked("a"), "msg": "later"}], 30.0)
+    changed = records.judge_nodes(run("a"), "link", "link_failed", [{"item": asked("a")}], 20.0)
+    changed = records.judge_nodes(
+        changed, "unlink", "link_failed", [{"item": asked("a"), "msg": "later"}], 30.0
+    )
     assert changed["nodes"]["a"]["outcome"] == "link_failed"
     assert changed["nodes"]["a"]["evidence"] != "later"
 
@@ -83,7 +97,7 @@ def test_streams_reach_the_nodes_of_their_image_only():
         {"image": "x.ndz", "ok": True, "address": "239.1.1.1", "port": 7000},
         {"image": "y.ndz", "ok": False, "msg": "full"},
     ]
-    changed = records.judge_streams(record, [{"item": item, "streams": streams}], 20.0)
+    changed = records.judge_streams(record, "serve_failed", [{"item": item, "streams": streams}], 20.0)
     assert changed["nodes"]["a"]["stream"] == {"address": "239.1.1.1", "port": 7000}
     assert (changed["nodes"]["b"]["outcome"], changed["nodes"]["b"]["evidence"]) == ("serve_failed", "full")
     (stopped,) = changed["streams"]
@@ -91,9 +105,7 @@ def test_streams_reach_the_nodes_of_their_image_only():
 
 
 def test_only_what_was_seen_is_imaged():
-    record = records.judge_fleet(
-        run("a", "b", "c"), "client", {"a": {"bytes_written": 1}, "b": {"cause": "stalled"}}, 20.0
-    )
+    record = fleet(run("a", "b", "c"), "client", {"a": {"bytes_written": 1}, "b": {"cause": "stalled"}}, 20.0)
     concluded = records.conclude(record)
     assert [concluded["nodes"][n]["outcome"] for n in "abc"] == ["imaged", "stalled", "interrupted"]
     assert concluded["groups"][0]["imaged"] == 1
@@ -105,8 +117,8 @@ def test_a_node_that_is_to_boot_is_imaged_when_it_was_seen_to():
     record = run("a", "b")
     for node in record["nodes"].values():
         node["settings"] = {"orbit_boot": True}
-    record = records.judge_fleet(record, "client", {n: {"bytes_written": 1} for n in "ab"}, 20.0)
-    concluded = records.conclude(records.judge_fleet(record, "proof", {"a": {"up_at": 21.0}}, 22.0))
+    record = fleet(record, "client", {n: {"bytes_written": 1} for n in "ab"}, 20.0)
+    concluded = records.conclude(fleet(record, "proof", {"a": {"up_at": 21.0}}, 22.0))
     assert [concluded["nodes"][n]["outcome"] for n in "ab"] == ["imaged", "interrupted"]
     assert "proof" in concluded["nodes"]["b"]["evidence"]
 
@@ -121,7 +133,7 @@ def test_the_report_names_groups_and_failures():
         "a": {"bytes_written": 2_000_000, "started_at": 1.0, "ended_at": 3.5},
         "b": {"cause": "stalled", "evidence": "no data\nx"},
     }
-    concluded = records.conclude(records.judge_fleet(run("a", "b"), "client", reports, 20.0))
+    concluded = records.conclude(fleet(run("a", "b"), "client", reports, 20.0))
     text = "\n".join(table.lines(concluded))
     assert "all of them  x.ndz  1 of 2  2.0 MB     2.5 s    FAILED" in text
     assert "b: stalled: no data" in text
@@ -144,7 +156,7 @@ def test_mistakes_are_all_that_no_service_says_yes_to():
     # A module that failed while its failure was put off: no answers, only words.
     power = [{"item": item, "failed": False, "msg": "no service at http://s"}]
     links = [{"item": item, "nodes": [{"name": "n", "ok": True}]}]
-    assert records.preflight_errors(images, power, links) == [
+    assert errors(images, power, links) == [
         "image 'b': gone (frisbee at http://s, domain d)",
         "image 'c': the service does not know it (frisbee at http://s, domain d)",
         "no service at http://s",
@@ -157,4 +169,4 @@ def test_a_service_that_says_yes_to_all_leaves_no_mistake():
     images = [{"item": item, "images": [{"image": "a", "exists": True}]}]
     power = [{"item": item, "nodes": [{"name": "n", "state": "unknown", "raw": "UNKNOWN"}]}]
     links = [{"item": item, "nodes": [{"name": "n", "ok": True}]}]
-    assert records.preflight_errors(images, power, links) == []
+    assert errors(images, power, links) == []

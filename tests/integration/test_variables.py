@@ -1,0 +1,396 @@
+# SPDX-FileCopyrightText: 2026 The orbit.imaging authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Variables count wherever Ansible lets people set them, and so does what a play says of its hosts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from .kit import play
+
+#: One variable of each kind, with a value that is not its default.
+VALUES = {
+    "orbit_disk": "/dev/sdb",
+    "orbit_boot": False,
+    "orbit_retries": 4,
+    "orbit_gather": 2.5,
+    "orbit_memory_markers": ["/.one", "/.two"],
+    "orbit_cmc_url": "http://127.0.0.1:9",
+    "orbit_verify": "never",
+    "orbit_run_dir": "/nowhere/in/particular",
+    "orbit_quorum": "50%",
+    "orbit_image": "said.ndz",
+}
+#: The plan of the role, and what it has come to, without any service.
+ROLE = """\
+- name: Plan
+  orbit.imaging.image_plan:
+  register: planned
+  run_once: true
+- name: Tell
+  ansible.builtin.debug:
+    msg: "RECORD {{ lookup('ansible.builtin.file', planned.dir ~ '/record.json') | from_json | to_json }}"
+  run_once: true
+"""
+INVENTORY = {
+    "all": {
+        "vars": {"orbit_domain": "sb1.orbit-lab.org"},
+        "children": {
+            "senders": {"hosts": {"node1-1": {}, "node2-1": {}}},
+            "receivers": {"hosts": {"node1-2": {}, "node2-2": {}}},
+        },
+    }
+}
+
+
+class Place:
+    """A folder with an inventory and the role, in which plays are tried."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.values = {**VALUES, "orbit_run_dir": str(folder / "said")}
+        (folder / "roles" / "plan" / "tasks").mkdir(parents=True)
+        (folder / "roles" / "plan" / "tasks" / "main.yml").write_text(ROLE)
+        self.inventory = json.loads(json.dumps(INVENTORY))
+
+    def run(self, *plays, arguments=()):
+        (self.folder / "hosts.yml").write_text(yaml.safe_dump(self.inventory, sort_keys=False))
+        (self.folder / "play.yml").write_text(
+            yaml.safe_dump([{"gather_facts": False, **one} for one in plays], sort_keys=False)
+        )
+        return play("-i", str(self.folder / "hosts.yml"), str(self.folder / "play.yml"), *arguments)
+
+    def records(self, *plays, arguments=()):
+        played = self.run(*plays, arguments=arguments)
+        assert played.status == 0, played.output
+        found = [line.split("RECORD ", 1)[1] for line in played.output.splitlines() if '"RECORD ' in line]
+        return [json.loads(json.loads('"' + text.rstrip().removesuffix('"') + '"')) for text in found]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return Place(tmp_path)
+
+
+def _inventory_all(place):
+    place.inventory["all"]["vars"].update(place.values)
+    return [{"hosts": "senders", "roles": ["plan"]}], ()
+
+
+def _inventory_group(place):
+    place.inventory["all"]["children"]["senders"]["vars"] = place.values
+    return [{"hosts": "senders", "roles": ["plan"]}], ()
+
+
+def _inventory_host(place):
+    for host in place.inventory["all"]["children"]["senders"]["hosts"].values():
+        host.update(place.values)
+    return [{"hosts": "senders", "roles": ["plan"]}], ()
+
+
+def _group_vars(place):
+    (place.folder / "group_vars").mkdir()
+    (place.folder / "group_vars" / "senders.yml").write_text(yaml.safe_dump(place.values))
+    return [{"hosts": "senders", "roles": ["plan"]}], ()
+
+
+def _extra(place):
+    return [{"hosts": "senders", "roles": ["plan"]}], ("-e", json.dumps(place.values))
+
+
+def _play(place):
+    return [{"hosts": "senders", "vars": place.values, "roles": ["plan"]}], ()
+
+
+def _vars_file(place):
+    (place.folder / "more.yml").write_text(yaml.safe_dump(place.values))
+    return [{"hosts": "senders", "vars_files": ["more.yml"], "roles": ["plan"]}], ()
+
+
+def _role(place):
+    return [{"hosts": "senders", "roles": [{"role": "plan", "vars": place.values}]}], ()
+
+
+def _role_parameters(place):
+    return [{"hosts": "senders", "roles": [{"role": "plan", **place.values}]}], ()
+
+
+def _tasks(*tasks):
+    return [{"hosts": "senders", "tasks": list(tasks)}], ()
+
+
+def _import_role(place):
+    return _tasks({"import_role": {"name": "plan"}, "vars": place.values})
+
+
+def _include_role(place):
+    return _tasks({"include_role": {"name": "plan"}, "vars": place.values})
+
+
+def _block(place):
+    return _tasks({"block": [{"import_role": {"name": "plan"}}], "vars": place.values})
+
+
+def _block_around_include(place):
+    return _tasks({"block": [{"include_role": {"name": "plan"}}], "vars": place.values})
+
+
+def _facts(place):
+    return _tasks({"set_fact": place.values}, {"include_role": {"name": "plan"}})
+
+
+def _include_vars(place):
+    (place.folder / "more.yml").write_text(yaml.safe_dump(place.values))
+    return _tasks({"include_vars": "more.yml"}, {"import_role": {"name": "plan"}})
+
+
+def _templates(place):
+    place.inventory["all"]["vars"]["said"] = place.values
+    return [
+        {"hosts": "senders", "vars": {k: "{{ said." + k + " }}" for k in place.values}, "roles": ["plan"]}
+    ], ()
+
+
+PLACES = [
+    _inventory_all, _inventory_group, _inventory_host, _group_vars, _extra, _play, _vars_file, _role,
+    _role_parameters, _import_role, _include_role, _block, _block_around_include, _facts, _include_vars,
+    _templates,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("where", PLACES, ids=[where.__name__.strip("_") for where in PLACES])
+def test_a_variable_counts_wherever_it_is_said(place, where):
+    plays, arguments = where(place)
+    (record,) = place.records(*plays, arguments=arguments)
+    assert list(record["nodes"]) == ["node1-1", "node2-1"]
+    for node in record["nodes"].values():
+        assert {key: node["settings"][key] for key in place.values} == place.values
+        assert node["image"] == "said.ndz"
+    assert record["dir"].startswith(place.values["orbit_run_dir"])
+
+
+def test_hosts_may_differ_wherever_that_is_said(place):
+    place.inventory["all"]["children"]["senders"]["hosts"]["node2-1"]["orbit_disk"] = "/dev/sdc"
+    place.inventory["all"]["vars"]["orbit_disk"] = "/dev/sdb"
+    (record,) = place.records(
+        {
+            "hosts": "senders",
+            "vars": {
+                "orbit_image": "x.ndz",
+                "orbit_memory_id": "{{ 'pxe-' ~ inventory_hostname }}",
+                "orbit_client": "{{ '/bin/a' if inventory_hostname == 'node1-1' else '/bin/b' }}",
+            },
+            "roles": ["plan"],
+        }
+    )
+    said = [
+        [node["settings"][key] for key in ("orbit_disk", "orbit_memory_id", "orbit_client")]
+        for node in record["nodes"].values()
+    ]
+    assert said == [["/dev/sdb", "pxe-node1-1", "/bin/a"], ["/dev/sdc", "pxe-node2-1", "/bin/b"]]
+
+
+def test_the_nearest_place_wins_as_ansible_has_it(place):
+    place.inventory["all"]["vars"]["orbit_disk"] = "/dev/inventory"
+    roles = [{"role": "plan", "vars": {"orbit_disk": "/dev/role", "orbit_image": "x"}}]
+    plays = [{"hosts": "senders", "vars": {"orbit_disk": "/dev/play"}, "roles": roles}]
+    (record,) = place.records(*plays)
+    assert {node["settings"]["orbit_disk"] for node in record["nodes"].values()} == {"/dev/role"}
+    (record,) = place.records(*plays, arguments=("-e", "orbit_disk=/dev/extra"))
+    assert {node["settings"]["orbit_disk"] for node in record["nodes"].values()} == {"/dev/extra"}
+
+
+def test_one_play_for_each_image_group(place):
+    records = place.records(
+        {"hosts": "senders", "vars": {"image": "a.ndz"}, "roles": ["plan"]},
+        {"hosts": "receivers", "roles": [{"role": "plan", "vars": {"orbit_image": "b.ndz"}}]},
+    )
+    said = [(group["label"], group["image"], group["nodes"]) for r in records for group in r["groups"]]
+    assert said == [
+        ("senders", "a.ndz", ["node1-1", "node2-1"]),
+        ("receivers", "b.ndz", ["node1-2", "node2-2"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "arguments", "image"),
+    [
+        ({"image": "play.ndz"}, (), "play.ndz"),
+        ({"image": "play.ndz"}, ("-e", "image=extra.ndz"), "extra.ndz"),
+        ({"image": "play.ndz"}, ("-e", "orbit_image=extra.ndz"), "extra.ndz"),
+        ({"orbit_image": "play.ndz"}, ("-e", "image=extra.ndz"), "extra.ndz"),
+        ({}, ("-e", "image=extra.ndz"), "extra.ndz"),
+        ({}, (), "inventory.ndz"),
+    ],
+)
+def test_image_and_orbit_image(place, said, arguments, image):
+    place.inventory["all"]["vars"]["orbit_image"] = "inventory.ndz"
+    (record,) = place.records({"hosts": "senders", "vars": said, "roles": ["plan"]}, arguments=arguments)
+    assert {node["image"] for node in record["nodes"].values()} == {image}
+
+
+def test_an_image_of_another_role_in_the_inventory_is_not_ours(place):
+    place.inventory["all"]["vars"].update(image="registry/debian:12", orbit_image="ours.ndz")
+    (record,) = place.records({"hosts": "senders", "roles": ["plan"]})
+    assert {node["image"] for node in record["nodes"].values()} == {"ours.ndz"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"vars": {"image": "x.ndz"}},
+        {"vars": {"orbit_image": "x.ndz"}},
+        {"roles": [{"role": "plan", "vars": {"orbit_image": "x.ndz"}}]},
+        {"tasks": [{"set_fact": {"orbit_image": "x.ndz"}}, {"include_role": {"name": "plan"}}]},
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("arguments", [(), ("-e", "orbit_image=y.ndz"), ("-e", "image=y.ndz")])
+def test_an_image_for_all_is_no_choice_of_nodes(place, said, arguments):
+    one = {"hosts": "all", **said}
+    if "tasks" not in one:
+        one.setdefault("roles", ["plan"])
+    played = place.run(one, arguments=arguments)
+    assert played.status == 2, played.output
+    assert "no nodes chosen" in played.output
+    assert "hosts: in the play" in played.output
+
+
+def test_an_image_on_the_command_line_goes_to_the_nodes_that_the_inventory_chooses(place):
+    place.inventory["all"]["children"]["senders"]["vars"] = {"orbit_image": "x.ndz"}
+    for name in ("image", "orbit_image"):
+        (record,) = place.records({"hosts": "all", "roles": ["plan"]}, arguments=("-e", f"{name}=y.ndz"))
+        assert {name: node["image"] for name, node in record["nodes"].items()} == {
+            "node1-1": "y.ndz",
+            "node2-1": "y.ndz",
+        }
+
+
+def test_a_batch_is_the_hosts_of_that_batch(place):
+    one = {"hosts": "senders:receivers", "serial": 1, "vars": {"image": "x.ndz"}, "roles": ["plan"]}
+    records = place.records(one)
+    assert [list(record["nodes"]) for record in records] == [
+        ["node1-1"], ["node2-1"], ["node1-2"], ["node2-2"],
+    ]  # fmt: skip
+    assert len({record["id"] for record in records}) == 4
+
+
+def test_a_batch_without_chosen_nodes_is_left_alone(place):
+    place.inventory["all"]["children"]["receivers"]["vars"] = {"orbit_image": "x.ndz"}
+    records = place.records({"hosts": "all", "serial": 2, "roles": ["plan"]})
+    assert [list(record["nodes"]) for record in records] == [[], ["node1-2", "node2-2"]]
+    records = place.records(
+        {"hosts": "all", "serial": 1, "roles": ["plan"]}, arguments=("-e", "nodes=[[2,1],[1,2]]")
+    )
+    assert [list(record["nodes"]) for record in records] == [[], ["node2-1"], ["node1-2"], []]
+
+
+CONDITIONS = {
+    "role": {"roles": [{"role": "plan", "when": "'senders' in group_names"}]},
+    "import_role": {"tasks": [{"import_role": {"name": "plan"}, "when": "'senders' in group_names"}]},
+    "block": {"tasks": [{"block": [{"import_role": {"name": "plan"}}], "when": "'senders' in group_names"}]},
+    "include_role": {"tasks": [{"include_role": {"name": "plan"}, "when": "'senders' in group_names"}]},
+    "block around include_role": {
+        "tasks": [{"block": [{"include_role": {"name": "plan"}}], "when": "'senders' in group_names"}]
+    },
+    "registered": {
+        "tasks": [
+            {"command": "true", "delegate_to": "localhost", "register": "asked"},
+            {
+                "include_role": {"name": "plan"},
+                "when": ["asked is success", "'senders' in group_names"],
+            },
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("case", CONDITIONS)
+def test_a_condition_leaves_out_whom_it_leaves_out(place, case):
+    (record,) = place.records({"hosts": "all", "vars": {"image": "x.ndz"}, **CONDITIONS[case]})
+    assert list(record["nodes"]) == ["node1-1", "node2-1"]
+
+
+def test_an_include_in_a_loop_images_one_group_after_the_other(place):
+    include = {
+        "include_role": {"name": "plan"},
+        "vars": {"orbit_image": "{{ item.image }}"},
+        "when": "item.group in group_names",
+        "loop": [{"group": "senders", "image": "a.ndz"}, {"group": "receivers", "image": "b.ndz"}],
+    }
+    records = place.records({"hosts": "all", "tasks": [include]})
+    assert [{n: node["image"] for n, node in record["nodes"].items()} for record in records] == [
+        {"node1-1": "a.ndz", "node2-1": "a.ndz"},
+        {"node1-2": "b.ndz", "node2-2": "b.ndz"},
+    ]
+
+
+@pytest.mark.parametrize("strategy", ["free", "host_pinned", "ansible.builtin.free"])
+def test_a_strategy_without_order_is_refused(place, strategy, monkeypatch):
+    monkeypatch.setenv("ANSIBLE_STRATEGY", strategy)
+    played = place.run({"hosts": "senders", "vars": {"image": "x.ndz"}, "roles": ["plan"]})
+    assert played.status == 2, played.output
+    assert f"the strategy of the play is {strategy}" in played.output
+    assert "Write 'strategy: linear' in the play" in played.output
+    records = place.records(
+        {"hosts": "senders", "vars": {"image": "x.ndz"}, "roles": ["plan"], "strategy": "linear"}
+    )
+    assert len(records) == 1
+
+
+@pytest.mark.parametrize(
+    ("nodes", "names"),
+    [
+        (["node1-1", "node2-2"], ["node1-1", "node2-2"]),
+        ([[1, 1], [2, 2]], ["node1-1", "node2-2"]),
+        ([1, 1], ["node1-1"]),
+        (["[1,1..2]", "node2-1"], ["node1-1", "node1-2", "node2-1"]),
+        ("[[1,1],[2,2]]", ["node1-1", "node2-2"]),
+    ],
+    ids=repr,
+)
+def test_node_sets_as_texts_and_lists(place, nodes, names):
+    for arguments in (("-e", json.dumps({"nodes": nodes})), ("-e", json.dumps({"orbit_nodes": str(nodes)}))):
+        if "orbit_nodes" in arguments[1] and not isinstance(nodes, str):
+            continue
+        (record,) = place.records(
+            {"hosts": "all", "vars": {"image": "x"}, "roles": ["plan"]}, arguments=arguments
+        )
+        assert list(record["nodes"]) == names
+
+
+NONSENSE = {
+    "negative": ({"orbit_stall_timeout": -1}, "orbit_stall_timeout is -1"),
+    "zero": ({"orbit_power_window": 0}, "orbit_power_window is 0"),
+    "not a number": ({"orbit_gather": ".nan"}, "orbit_gather is"),
+    "infinite": ({"orbit_power_interval": "inf"}, "orbit_power_interval is 'inf'"),
+    "truth for a number": ({"orbit_retries": True}, "orbit_retries is True"),
+    "octal": ({"orbit_disk_serial": 42798}, "orbit_disk_serial is 42798"),
+    "number for a name": ({"orbit_memory_image": 1.20}, "orbit_memory_image is 1.2"),
+    "truth for a name": ({"orbit_user": False}, "orbit_user is False"),
+    "url with a path": ({"orbit_pxe_url": "http://127.0.0.1:5012/pxe"}, "the path /pxe"),
+    "url without a scheme": ({"orbit_cmc_url": "127.0.0.1:5012"}, "orbit_cmc_url"),
+    "empty disk": ({"orbit_disk": None}, "orbit_disk is empty"),
+    "misspelt": ({"orbit_dsk": "/dev/sdb"}, "orbit_dsk is no variable of this role. Write orbit_disk"),
+    "undefined": ({"orbit_disk": "{{ nosuch }}"}, "host node1-1: orbit_disk cannot be worked out"),
+    "list of what is no text": ({"orbit_memory_markers": ["/a", 5]}, "orbit_memory_markers"),
+    "console": ({"orbit_console": "{{ inventory_hostname }}"}, "orbit_console differs"),
+    "password": ({"ansible_password": "secret5"}, "password"),
+    "connection": ({"ansible_connection": "docker"}, "ansible_connection is docker"),
+}
+
+
+@pytest.mark.parametrize("case", NONSENSE)
+def test_what_cannot_be_meant_is_refused(place, case):
+    values, words = NONSENSE[case]
+    played = place.run({"hosts": "senders", "vars": {"image": "x.ndz", **values}, "roles": ["plan"]})
+    assert played.status == 2, played.output
+    text = " ".join(played.output.split())
+    assert words in text, played.output
+    assert "host node1-1" in text or "node1-1 says" in text
+    assert "secret5" not in played.output
+    assert played.output.count("fatal:") == 1
