@@ -48,7 +48,7 @@ def make(record: t.Mapping[str, t.Any], command: str) -> str:
     groups: dict[str, t.Any] = {}
     missing: list[str] = []
     for node in failed:
-        group = groups.setdefault(names[node["image"]], {"vars": {"orbit_image": node["image"]}, "hosts": {}})
+        group = groups.setdefault(names[node["name"]], {"vars": {"orbit_image": node["image"]}, "hosts": {}})
         variables, left_out = _variables(node)
         group["hosts"][node["name"]] = variables
         missing += left_out
@@ -90,7 +90,7 @@ def _variables(node: t.Mapping[str, t.Any]) -> tuple[dict[str, t.Any], list[str]
 
 
 def _group_names(record: t.Mapping[str, t.Any]) -> dict[str, str]:
-    """Return a name for the group of each image that Ansible accepts, close to the label."""
+    """Return for each node the name of its image group, close to the label, as Ansible accepts it."""
     taken = {"all", "ungrouped", *record["nodes"]}
     found = {}
     for group in record["groups"]:
@@ -99,7 +99,7 @@ def _group_names(record: t.Mapping[str, t.Any]) -> dict[str, str]:
         while name in taken:
             name += "_"
         taken.add(name)
-        found[group["image"]] = name
+        found.update(dict.fromkeys(group["nodes"], name))
     return found
 
 

@@ -50,12 +50,17 @@ def make(record: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 
 def _streams(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
     """Return where each image was sent, and by which service."""
-    address_of = {node["image"]: node["stream"] for node in record["nodes"].values() if node.get("stream")}
+    # Two domains may each send an image of the same name.
+    streams = {
+        (node["settings"]["orbit_frisbee_url"], node["domain"], node["image"]): node["stream"]
+        for node in record["nodes"].values()
+        if node.get("stream")
+    }
     return [
         {
             "image": image,
-            "address": address_of.get(image, {}).get("address"),
-            "port": address_of.get(image, {}).get("port"),
+            "address": streams.get((asked["url"], asked["domain"], image), {}).get("address"),
+            "port": streams.get((asked["url"], asked["domain"], image), {}).get("port"),
             "url": asked["url"],
             "domain": asked["domain"],
         }
