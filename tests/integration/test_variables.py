@@ -284,7 +284,8 @@ def test_a_batch_without_chosen_nodes_is_left_alone(place):
     records = place.records({"hosts": "all", "serial": 2, "roles": ["plan"]})
     assert [list(record["nodes"]) for record in records] == [[], ["node1-2", "node2-2"]]
     records = place.records(
-        {"hosts": "all", "serial": 1, "roles": ["plan"]}, arguments=("-e", "nodes=[[2,1],[1,2]]")
+        {"hosts": "all", "serial": 1, "vars": {"image": "x"}, "roles": ["plan"]},
+        arguments=("-e", "nodes=[[2,1],[1,2]]"),
     )
     assert [list(record["nodes"]) for record in records] == [[], ["node2-1"], ["node1-2"], []]
 
@@ -380,7 +381,7 @@ NONSENSE = {
     "list of what is no text": ({"orbit_memory_markers": ["/a", 5]}, "orbit_memory_markers"),
     "console": ({"orbit_console": "{{ inventory_hostname }}"}, "orbit_console differs"),
     "password": ({"ansible_password": "secret5"}, "password"),
-    "connection": ({"ansible_connection": "docker"}, "ansible_connection is docker"),
+    "connection": ({"ansible_connection": "local"}, "ansible_connection is local"),
 }
 
 
