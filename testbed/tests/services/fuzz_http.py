@@ -32,8 +32,8 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import quote
 
-from orbit_testbed.services.config import ServicesConfig, grid
-from orbit_testbed.services.dialects import DIALECTS
+from orbit_services.config import ServicesConfig, grid
+from orbit_services.dialects import DIALECTS
 
 from .stand import DOMAIN, NULL_FRISBEED, Stand, World, free_ports
 

@@ -15,8 +15,8 @@ import pytest
 from defusedxml.ElementTree import fromstring
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from orbit_testbed.services import web
-from orbit_testbed.services.dialects import DIALECTS
+from orbit_services import web
+from orbit_services.dialects import DIALECTS
 
 from .stand import DOMAIN, FORM, Reply, World
 

@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from orbit_services.access import Access, AccessError
 from orbit_testbed.nodes.errors import TestbedError
-from orbit_testbed.services.access import Access, AccessError
 
 #: TCP ports of the services' dialects, on 127.N.0.1.
 SERVICE_PORTS = {"A": 5012, "B": 5022, "C": 5052, "D": 5053, "E2": 5054, "E1": 5055}
