@@ -19,6 +19,7 @@ from .config import ConfigError, ServicesConfig, grid
 from .dialects import DIALECTS
 from .power.memory import MemoryPower
 from .serve import HttpServers, listen
+from .state import StateError
 
 _NULL_FRISBEED = (sys.executable, str(Path(__file__).with_name("null_frisbeed.py")))
 
@@ -158,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             with tempfile.TemporaryDirectory(prefix="orbit-services-") as folder:
                 asyncio.run(_serve(_config(options, Path(folder)), places))
-    except (AccessError, ConfigError, OSError, ValueError) as error:
+    except (AccessError, ConfigError, StateError, OSError, ValueError) as error:
         print(f"orbit_services: {error}", file=sys.stderr)
         return 2
     return 0

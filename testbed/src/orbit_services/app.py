@@ -24,11 +24,14 @@ from .links import HistoricLife, LifeTimes, LinkTable, restored_life
 from .manifests import Manifests
 from .power.base import Power
 from .pxe import Pxe
-from .state import StateFile
+from .state import StateError, StateFile
 from .streams import StreamTable
 from .web import DialectApp, Handler
 
 log = logging.getLogger(__name__)
+
+#: Seconds until the state is saved again that could not be.
+_SAVE_AGAIN = 5.0
 
 
 class Services:
@@ -44,6 +47,7 @@ class Services:
         self.manifests = Manifests(config.image_dir)
         self._started = False
         self._expiry: asyncio.TimerHandle | None = None
+        self._saving: asyncio.TimerHandle | None = None
         pxe = Pxe(self.links, self._links_changed)
         frisbee = Frisbee(self.streams)
         self.handlers: dict[str, Handler] = {
@@ -65,7 +69,10 @@ class Services:
         )
 
     async def start(self) -> None:
-        """Take up the state of a former run: links with their deadlines, streams that still run."""
+        """Take up the state of a former run: links with their deadlines, streams that still run.
+
+        Raises :class:`StateError` or :class:`OSError` when that state cannot be found out now.
+        """
         self.config.tftp_dir.mkdir(parents=True, exist_ok=True)
         document = self._state.load()
         if not self.config.faithful:
@@ -85,12 +92,28 @@ class Services:
             self._expiry = None
         await self.streams.close(keep_streams)
         if self._started:
-            self.save()
+            self._save_in_any_case()
         self._started = False
+        if self._saving is not None:
+            self._saving.cancel()
+            self._saving = None
 
     def save(self) -> None:
-        """Write the state file."""
-        self._state.save({"links": self.links.export(), "streams": self.streams.export()})
+        """Write the state file. Raises :class:`StateError`; it is tried again then until it is written."""
+        if self._saving is not None:
+            self._saving.cancel()
+            self._saving = None
+        try:
+            self._state.save({"links": self.links.export(), "streams": self.streams.export()})
+        except StateError:
+            self._saving = asyncio.get_running_loop().call_later(_SAVE_AGAIN, self._save_in_any_case)
+            raise
+
+    def _save_in_any_case(self) -> None:
+        try:
+            self.save()
+        except StateError as error:
+            log.error("%s", error)
 
     def status(self) -> dict[str, Any]:
         """Return everything there is to know, as plain data: the reply of ``/orbit/state``."""
@@ -119,7 +142,7 @@ class Services:
                     "hex": name,
                     "image": image,
                     "dangling": self.links.dangles(name),
-                    "deadline": self.links.life.deadline(name),
+                    "deadline": self.links.deadline(name),
                 }
                 for name, image in links.items()
             ],
@@ -142,14 +165,15 @@ class Services:
     # -- links' life ---------------------------------------------------------------------------------------
 
     def _links_changed(self) -> None:
-        self.save()
+        # First, as links end in their time whether that is noted or not.
         self._plan_expiry()
+        self.save()
 
     def _plan_expiry(self) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        when = self.links.life.next_time()
+        when = self.links.next_time()
         if when is not None and self._started:
             delay = max(0.0, when - time.time())
             self._expiry = asyncio.get_running_loop().call_later(delay, self._expire)
@@ -158,10 +182,9 @@ class Services:
         self._expiry = None
         try:
             if self.links.expire(time.time()):
-                self.save()
-        except OSError:
-            log.exception("links could not be removed")
-        self._plan_expiry()
+                self._save_in_any_case()
+        finally:
+            self._plan_expiry()
 
 
 def _version() -> str:

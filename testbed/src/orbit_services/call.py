@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 from .config import NodeRecord, ServicesConfig
 from .dialects import Dialect, DomainRule, Identity, Method, Problem, ServiceTable
@@ -49,6 +49,8 @@ class Call:
     method: Method
     parameters: Mapping[str, str]
     config: ServicesConfig
+    when_unheard: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """What is to be taken back when the caller is gone before the reply."""
 
     @property
     def faithful(self) -> bool:

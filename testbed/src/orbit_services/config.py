@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from .access import Access
+from .links import is_link_name
 
 #: Names that are safe as one path component: the set that OMF 5.4 allows in image and user names.
 _SAFE = re.compile(r"[0-9A-Za-z._-]+", re.ASCII)
@@ -102,8 +103,10 @@ class ServicesConfig:
             raise ConfigError(f"port_base {self.port_base}: not within 1024..65000")
         if not self.frisbeed:
             raise ConfigError("frisbeed: no command")
-        if not is_safe_name(self.memory_image):
-            raise ConfigError(f"memory_image {self.memory_image!r}: not a plain file name")
+        if not is_safe_name(self.memory_image) or is_link_name(self.memory_image):
+            raise ConfigError(
+                f"memory_image {self.memory_image!r}: not a plain file name, or one of a node's link"
+            )
 
     @cached_property
     def by_hrn(self) -> Mapping[str, NodeRecord]:

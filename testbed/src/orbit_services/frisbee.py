@@ -37,7 +37,7 @@ class Frisbee:
         return call.say("Image found and readable" if call.dialect.needs_user else "Image found")
 
     async def get(self, call: Call) -> Outcome:
-        """Start or join the stream of an image and tell its address."""
+        """Start or join the stream of an image and tell its address; counted for who hears of it only."""
         call.need_domain(missing_is_ours=True)
         self._need_user(call)
         name = self._image(call)
@@ -58,6 +58,11 @@ class Frisbee:
         except StreamError as error:
             raise Fault(Problem.STREAM_FAILED, str(error)) from error
         self._ever_served = True
+
+        async def give_back() -> None:
+            await self._streams.release(name)
+
+        call.when_unheard.append(give_back)
         return call.say(stream.address)
 
     async def stop(self, call: Call) -> Outcome:
@@ -68,7 +73,10 @@ class Frisbee:
         everybody = call.faithful and not call.dialect.counts_users
         stream = None
         if name is not None and call.knows_domain(missing_is_ours=True):
-            stream = await self._streams.release(name, everybody)
+            try:
+                stream = await self._streams.release(name, everybody)
+            except StreamError as error:
+                raise Fault(Problem.STREAM_FAILED, str(error)) from error
         if not call.dialect.xml_ok:
             return None
         if stream is None:

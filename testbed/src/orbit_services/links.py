@@ -6,12 +6,26 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
+
+#: Seconds until a link is tried again that could not be removed.
+_TRY_AGAIN = 10.0
+#: What boot loaders look for on behalf of a node: its address in hex (or the beginning of it), its hardware
+#: address, both also behind GRUB's prefix; and a link in the making.
+_LINK_NAME = re.compile(
+    r"\..*|(grub\.cfg-)?([0-9A-F]{1,8}|[0-9a-fA-F]{2}(-[0-9a-fA-F]{2}){6})", re.ASCII | re.DOTALL
+)
+
+
+def is_link_name(name: str) -> bool:
+    """Return whether a name in the folder of links is that of a node's link, not of a memory image."""
+    return _LINK_NAME.fullmatch(name) is not None
 
 
 class LifeTimes(Protocol):
@@ -161,11 +175,17 @@ class LinkTable:
         self._grub = None if grub is None else LinkFolder(grub, "grub.cfg-")
         self._folders = [folder for folder in (self._pxelinux, self._grub) if folder is not None]
         self.life = life
+        #: Links that could not be removed when their time was over, and when to try again.
+        self._overdue: dict[str, float] = {}
 
     def target_exists(self, image: str) -> bool:
         """Return whether the folder holds a memory image's configuration of that name."""
+        path = self._directory / image
         # Not Path.is_file, which fails on a name that is too long for a file.
-        return os.path.isfile(self._directory / image)
+        if not os.path.isfile(path) or is_link_name(image):
+            return False
+        # An alias of a configuration is one; a way round to a node's link is none.
+        return not (os.path.islink(path) and is_link_name(os.path.basename(os.readlink(path))))
 
     def dangles(self, name: str) -> bool:
         """Return whether a link leads nowhere."""
@@ -174,6 +194,7 @@ class LinkTable:
 
     def set(self, name: str, image: str) -> None:
         """Point a link at an image; it is replaced at once, never missing in between."""
+        self._overdue.pop(name, None)
         if self._grub is not None:
             if (self._grub.path / image).is_file():
                 self._grub.point(name, image)
@@ -185,6 +206,7 @@ class LinkTable:
         """Remove a link; it need not exist. Only links are removed, never files."""
         for folder in self._folders:
             folder.remove(name)
+        self._overdue.pop(name, None)
 
     def get(self, name: str) -> str | None:
         """Return the image that a link points at, also when only one kind of it is left."""
@@ -201,18 +223,33 @@ class LinkTable:
         return found
 
     def expire(self, now: float) -> list[str]:
-        """Remove the links whose time is over and return their names."""
-        gone = self.life.due(now, lambda name: self.get(name) is not None)
-        for name in gone:
-            log.info("link %s has reached the end of its life", name)
-            self.clear(name)
+        """Remove the links whose time is over and return their names; one that resists is tried again."""
+        due = self.life.due(now, lambda name: self.get(name) is not None)
+        due += [name for name, when in self._overdue.items() if when <= now and name not in due]
+        gone = []
+        for name in due:
+            try:
+                self.clear(name)
+            except OSError as error:
+                log.error("link %s is over and cannot be removed, trying again: %s", name, error)
+                self._overdue[name] = now + _TRY_AGAIN
+            else:
+                log.info("link %s has reached the end of its life", name)
+                gone.append(name)
         return gone
+
+    def next_time(self) -> float | None:
+        """Return when links have to go next, None for never."""
+        times = [*self._overdue.values(), self.life.next_time()]
+        return min((when for when in times if when is not None), default=None)
+
+    def deadline(self, name: str) -> float | None:
+        """Return when a link goes, as far as that is known."""
+        return self._overdue.get(name) or self.life.deadline(name)
 
     def export(self) -> dict[str, Any]:
         """Return the links as they go into the state file."""
-        return {
-            name: {"image": image, "deadline": self.life.deadline(name)} for name, image in self.all().items()
-        }
+        return {name: {"image": image, "deadline": self.deadline(name)} for name, image in self.all().items()}
 
 
 def restored_life(saved: Mapping[str, Any], lifetime: float) -> PerLinkLife:

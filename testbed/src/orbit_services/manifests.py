@@ -126,7 +126,7 @@ class Manifests:
                 text = file.read(MAX_SIZE + 1)
             manifest = parse(text, str(path))
         except OSError as error:
-            raise Refused(404, f"{path}: {(error.strerror or str(error)).lower()}") from None
+            raise _unreadable(path, error) from None
         except ManifestError as error:
             raise Refused(409, str(error)) from None
         return (
@@ -141,8 +141,14 @@ class Manifests:
             try:
                 verdict = belongs(manifest, image)
             except OSError as error:
-                raise Refused(404, f"{image}: {(error.strerror or str(error)).lower()}") from None
+                raise _unreadable(image, error) from None
             self._verdicts[key] = verdict
             if len(self._verdicts) > _REMEMBERED:
                 self._verdicts.popitem(last=False)
         return verdict
+
+
+def _unreadable(path: Path, error: OSError) -> Refused:
+    """Tell what is not there (404) or not for us (403) from what only cannot be read now (503)."""
+    status = {FileNotFoundError: 404, PermissionError: 403}.get(type(error), 503)
+    return Refused(status, f"{path}: {(error.strerror or str(error)).lower()}")

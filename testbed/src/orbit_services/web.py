@@ -22,6 +22,7 @@ from .config import ServicesConfig
 from .describe import service_description, service_list
 from .dialects import Dialect, DomainRule, ErrorPage, Form, Method, Problem, ServiceTable
 from .query import normalize_path, parse_query
+from .state import StateError
 from .xml import element, escape
 
 #: Bytes of a request body; a set of 65,536 long node names does not need more.
@@ -30,6 +31,8 @@ MAX_BODY = 4 * 1024 * 1024
 BODY_TIME = 30.0
 _FORM = "application/x-www-form-urlencoded"
 _METHODS = ("GET", "HEAD", "POST", "PUT")
+#: Turns of the event loop in which the end of a connection that has ended gets through to here.
+_TURNS = 5
 _HTML_TYPE = "text/html; charset=ISO-8859-1"
 
 log = logging.getLogger(__name__)
@@ -150,21 +153,19 @@ class DialectApp:
             parameters.setdefault("domain", "default")
         call = Call(self.dialect, service, method, parameters, self._config)
         what = f"{self.dialect.name} {service.name}/{method.name}"
-        client = request.client.host if request.client else None
-        if method.changes and not self._config.access.may_change(client):
-            log.warning("%s: refused to %s", what, client)
-            return self._error(
-                request,
-                403,
-                f"{client or 'a client without an address'} may ask, but not change anything here; the "
-                "service has a list of those who may (--allow)",
-            )
+        objection = self._config.access.objection(request.scope) if method.changes else None
+        if objection is not None:
+            log.warning("%s: refused: %s", what, objection)
+            return self._error(request, 403, objection)
         try:
             self._check_arguments(call, parameters)
-            outcome = await self._handlers[service.name, method.name](call)
+            outcome = await self._heard(request, call)
         except Fault as fault:
             log.info("%s: %s: %s", what, fault.problem.name, fault.text)
             return self._problem(request, fault)
+        except StateError as error:
+            log.error("%s: %s", what, error)
+            return self._problem(request, Fault(Problem.INTERNAL, str(error)))
         log.debug("%s: done", what)
         if isinstance(outcome, Xml):
             return _Reply(200, outcome.xml, "text/xml")
@@ -172,6 +173,26 @@ class DialectApp:
             return _Reply(200, element("OK"), "text/xml")
         text = outcome.text if isinstance(outcome, Text) else "OK"
         return _Reply(200, text, service.text_type or self.dialect.text_type)
+
+    async def _heard(self, request: Request, call: Call) -> Outcome:
+        """Do a call. When the caller's connection ends before, what it was lent is taken back.
+
+        Nothing is broken off half-way: links and power change whether somebody waits for the reply or not.
+        """
+        gone = asyncio.create_task(_gone(request))
+        try:
+            outcome = await self._handlers[call.service.name, call.method.name](call)
+            if call.when_unheard and not call.faithful:
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
+                if gone.done():
+                    log.info("%s: the caller is gone, nothing is counted", call.method.name)
+                    for take_back in call.when_unheard:
+                        await take_back()
+                    raise ClientDisconnect
+            return outcome
+        finally:
+            gone.cancel()
 
     def _check_arguments(self, call: Call, parameters: dict[str, str]) -> None:
         if call.faithful and call.method.blind:
@@ -200,6 +221,12 @@ class DialectApp:
             return _Reply(status, text, self.dialect.text_type)
         host, port = request.scope.get("server") or ("localhost", self.dialect.port)
         return _Reply(status, _html_page(HTTPStatus(status).phrase, text, f"{host}:{port}"), _HTML_TYPE)
+
+
+async def _gone(request: Request) -> None:
+    """Return when the caller's connection has ended."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _html_page(title: str, text: str, place: str) -> str:

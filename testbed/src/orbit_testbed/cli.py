@@ -143,6 +143,7 @@ def _up(options: argparse.Namespace, state: State) -> int:
         tier=options.tier,
         firmware=tuple(options.firmware.split(",")),
         allow=tuple(options.allow),
+        known_as=tuple(options.known_as),
         **{
             name: None if path is None else str(path.absolute())
             for name, path in (

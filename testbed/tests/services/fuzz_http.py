@@ -235,7 +235,7 @@ class Fuzzer:
         )
         method = source.choice(("GET", "GET", "GET", "POST", "PUT", "HEAD"))
         body = b""
-        headers = ["Host: x"]
+        headers = ["Host: localhost"]
         if method in ("POST", "PUT"):
             body = parameters.encode()
             headers.append("Content-Type: application/x-www-form-urlencoded")

@@ -227,7 +227,7 @@ def test_token_and_tls_together(secured: tuple[str, Path]) -> None:
         urllib.request.urlopen(request, timeout=20, context=ssl.create_default_context())
     port = int(url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
-        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         with contextlib.suppress(ConnectionResetError):
             assert not sock.recv(100).startswith(b"HTTP")
 
@@ -283,12 +283,12 @@ def test_a_client_that_takes_its_time_loses_its_connection(
     for begun in (
         b"",
         b"GET / HT",
-        b"GET / HTTP/1.1\r\nHost: x\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n",
     ):
         with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
             sock.sendall(begun)
             assert sock.recv(65536) == b""
-    head = b"POST /cmc/on HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    head = b"POST /cmc/on HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
         sock.sendall(head + b"Content-Length: 100\r\n\r\nx=1")
         answer = b""
