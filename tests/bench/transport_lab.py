@@ -41,11 +41,11 @@ ETHERNET_BYTES = 24
 PYTHON = sys.executable
 # Without looking for packages, as in a memory image: prepare() says where they are.
 MODULE = (PYTHON, "-S", "-m")
-FRISBEED = (*MODULE, "orbit_testbed.frisbee.server_cli")
-FRISBEE = (*MODULE, "orbit_testbed.frisbee.client_cli")
+FRISBEED = (*MODULE, "orbit_frisbee.frisbee.server_cli")
+FRISBEE = (*MODULE, "orbit_frisbee.frisbee.client_cli")
 LOSSY = (*MODULE, "orbit_testbed.nodes.lossy")
-ZIP = (*MODULE, "orbit_testbed.ndz.zip_cli")
-UNZIP = (*MODULE, "orbit_testbed.ndz.unzip_cli")
+ZIP = (*MODULE, "orbit_frisbee.ndz.zip_cli")
+UNZIP = (*MODULE, "orbit_frisbee.ndz.unzip_cli")
 
 
 class LabError(Exception):

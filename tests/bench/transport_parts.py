@@ -14,11 +14,11 @@ import time
 import zlib
 from pathlib import Path
 
-from orbit_testbed.frisbee import wire
-from orbit_testbed.frisbee.net import Endpoint, Receiver
-from orbit_testbed.frisbee.server import Server, ServerConfig
-from orbit_testbed.ndz.format import CHUNK_SIZE, INDEX_SIZE, SECTOR, parse_index
-from orbit_testbed.ndz.unpack import Target, contents, new_workspace
+from orbit_frisbee.frisbee import wire
+from orbit_frisbee.frisbee.net import Endpoint, Receiver
+from orbit_frisbee.frisbee.server import Server, ServerConfig
+from orbit_frisbee.ndz.format import CHUNK_SIZE, INDEX_SIZE, SECTOR, parse_index
+from orbit_frisbee.ndz.unpack import Target, contents, new_workspace
 
 GROUP, PORT = "239.77.1.9", 7009
 

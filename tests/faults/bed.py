@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 
-from orbit_testbed.ndz import manifest
+from orbit_frisbee.ndz import manifest
 from orbit_testbed.nodes import control, diskimage, tree
 from orbit_testbed.nodes.layout import DISK_SIZE, Settings, State
 
@@ -190,9 +190,9 @@ class FaultBed(Testbed):
             with contextlib.suppress(OSError):
                 words = path.read_text(errors="replace").split("\0")
                 pid = path.parent.name
-                if "orbit_testbed.frisbee.server_cli" in words and any(folder in word for word in words):
+                if "orbit_frisbee.frisbee.server_cli" in words and any(folder in word for word in words):
                     yield f"frisbeed, process {pid}"
-                elif "orbit_testbed.frisbee.client_cli" in words:
+                elif "orbit_frisbee.frisbee.client_cli" in words:
                     node = next((clients[word] for word in words if word in clients), None)
                     if node is not None and node not in spared:
                         yield f"client on {node}, process {pid}"

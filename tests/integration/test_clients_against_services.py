@@ -43,7 +43,7 @@ class Services:
         command = [
             sys.executable,
             "-m",
-            "orbit_testbed.services",
+            "orbit_services",
             "--dir",
             str(folder),
             "--images",

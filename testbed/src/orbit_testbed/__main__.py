@@ -4,6 +4,22 @@
 
 import sys
 
-from orbit_testbed.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run ``orbit-testbed``; without what it is made of, say how to get that (exit status 1)."""
+    try:
+        from orbit_testbed import cli
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("h11", "starlette", "uvicorn"):
+            raise
+        print(
+            f"orbit-testbed: no Python package {missing}; pip install 'orbit-testbed[testbed]'",
+            file=sys.stderr,
+        )
+        return 1
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

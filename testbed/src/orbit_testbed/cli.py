@@ -14,8 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from orbit_frisbee.ndz import manifest
+from orbit_services.access import add_access_options
+from orbit_testbed import servicefaults as service_faults
 from orbit_testbed.faultkinds import describe
-from orbit_testbed.ndz import manifest
 from orbit_testbed.nodes import control, faults, host, lifecycle, qemu_packages, qemu_tier
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.layout import (
@@ -29,8 +31,6 @@ from orbit_testbed.nodes.layout import (
     parse_grid,
 )
 from orbit_testbed.nodes.qemu_machine import find_accelerator
-from orbit_testbed.services import faults as service_faults
-from orbit_testbed.services.access import add_access_options
 
 
 def _say(line: str) -> None:
@@ -143,6 +143,7 @@ def _up(options: argparse.Namespace, state: State) -> int:
         tier=options.tier,
         firmware=tuple(options.firmware.split(",")),
         allow=tuple(options.allow),
+        known_as=tuple(options.known_as),
         **{
             name: None if path is None else str(path.absolute())
             for name, path in (

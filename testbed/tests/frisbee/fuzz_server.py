@@ -29,9 +29,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orbit_testbed.frisbee import server as server_module, wire
-from orbit_testbed.frisbee.net import parse_address
-from orbit_testbed.frisbee.server import CLIENTS_KEPT, REPLIES_PER_SECOND, Server, ServerConfig
+from orbit_frisbee.frisbee import server as server_module, wire
+from orbit_frisbee.frisbee.net import parse_address
+from orbit_frisbee.frisbee.server import CLIENTS_KEPT, REPLIES_PER_SECOND, Server, ServerConfig
 
 from .stand import HOME, new_group
 

@@ -31,10 +31,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from orbit_testbed.frisbee import server as server_module, wire
-from orbit_testbed.frisbee.net import parse_address
-from orbit_testbed.frisbee.server import CLIENTS_KEPT, REPLIES_PER_SECOND, Server, ServerConfig
-from orbit_testbed.ndz.unpack import FILE_VARIABLE
+from orbit_frisbee.frisbee import server as server_module, wire
+from orbit_frisbee.frisbee.net import parse_address
+from orbit_frisbee.frisbee.server import CLIENTS_KEPT, REPLIES_PER_SECOND, Server, ServerConfig
+from orbit_frisbee.ndz.unpack import FILE_VARIABLE
 
 from .fuzz_server import BLOCKS, Finding, Mutator, kind_of
 from .stand import HOME, Fetch, Running, new_group, wait_until

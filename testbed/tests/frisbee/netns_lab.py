@@ -46,7 +46,7 @@ def main() -> None:
         )
     end, ready = os.pipe()
     server = subprocess.Popen(
-        [sys.executable, "-m", "orbit_testbed.frisbee.server_cli", "-i", "10.77.0.1",
+        [sys.executable, "-m", "orbit_frisbee.frisbee.server_cli", "-i", "10.77.0.1",
          "-m", GROUP, "-p", "7000",
          "-W", "400000000", "--gather", "1.5", "--stats", str(folder / "stats.json"),
          "--ready-fd", str(ready), image],
@@ -62,7 +62,7 @@ def main() -> None:
         programs.append(
             subprocess.Popen(
                 ["nsenter", "-t", str(holder.pid), "-n", sys.executable, "-m",
-                 "orbit_testbed.frisbee.client_cli", "-i", f"10.77.1.{i + 1}", "-m", GROUP, "-p", "7000",
+                 "orbit_frisbee.frisbee.client_cli", "-i", f"10.77.1.{i + 1}", "-m", GROUP, "-p", "7000",
                  "-q", str(disk)],
                 stdout=subprocess.DEVNULL,
             )

@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from orbit_testbed.frisbee import wire
-from orbit_testbed.frisbee.client import Client, ClientConfig
-from orbit_testbed.frisbee.net import Endpoint, split
-from orbit_testbed.frisbee.server import Server, ServerConfig
-from orbit_testbed.ndz.format import Region, encode_chunk
+from orbit_frisbee.frisbee import wire
+from orbit_frisbee.frisbee.client import Client, ClientConfig
+from orbit_frisbee.frisbee.net import Endpoint, split
+from orbit_frisbee.frisbee.server import Server, ServerConfig
+from orbit_frisbee.ndz.format import Region, encode_chunk
 
 HOME = "127.0.0.1"
 DEADLINE = 30.0

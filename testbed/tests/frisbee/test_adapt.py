@@ -7,9 +7,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from orbit_testbed.frisbee import wire
-from orbit_testbed.frisbee.adapt import LAGGARD_SHARE, LEAST, MOST, WINDOW, Adapter
-from orbit_testbed.frisbee.work import ALONE_SECONDS, WorkQueue
+from orbit_frisbee.frisbee import wire
+from orbit_frisbee.frisbee.adapt import LAGGARD_SHARE, LEAST, MOST, WINDOW, Adapter
+from orbit_frisbee.frisbee.work import ALONE_SECONDS, WorkQueue
 
 CLIENTS = [f"10.0.0.{i + 1}" for i in range(4)]
 STEP = round(MOST * WINDOW)

@@ -10,10 +10,10 @@ import random
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from orbit_testbed.frisbee import wire
-from orbit_testbed.frisbee.asking import Ask, Asker
-from orbit_testbed.frisbee.assembly import Assembly
-from orbit_testbed.frisbee.work import WorkQueue
+from orbit_frisbee.frisbee import wire
+from orbit_frisbee.frisbee.asking import Ask, Asker
+from orbit_frisbee.frisbee.assembly import Assembly
+from orbit_frisbee.frisbee.work import WorkQueue
 
 FULL = wire.FULL
 

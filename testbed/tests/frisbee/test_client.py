@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from orbit_testbed.frisbee import wire
-from orbit_testbed.frisbee.client import ClientError
-from orbit_testbed.frisbee.net import Endpoint, NetError
-from orbit_testbed.ndz.format import NdzError
-from orbit_testbed.ndz.unpack import Target
+from orbit_frisbee.frisbee import wire
+from orbit_frisbee.frisbee.client import ClientError
+from orbit_frisbee.frisbee.net import Endpoint, NetError
+from orbit_frisbee.ndz.format import NdzError
+from orbit_frisbee.ndz.unpack import Target
 
 from .stand import DEADLINE, HOME, Fetch, HandServer, Party, Stand, make_image, new_group, wait_until
 

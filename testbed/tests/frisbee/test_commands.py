@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from orbit_testbed.frisbee import client_cli, server_cli, wire
-from orbit_testbed.ndz import manifest
-from orbit_testbed.ndz.format import Region, encode_chunk
+from orbit_frisbee.frisbee import client_cli, server_cli, wire
+from orbit_frisbee.ndz import manifest
+from orbit_frisbee.ndz.format import Region, encode_chunk
 
 from .stand import DEADLINE, HOME, Party, Stand, make_image, new_group, wait_until
 
-SERVER = [sys.executable, "-m", "orbit_testbed.frisbee.server_cli"]
-CLIENT = [sys.executable, "-m", "orbit_testbed.frisbee.client_cli"]
+SERVER = [sys.executable, "-m", "orbit_frisbee.frisbee.server_cli"]
+CLIENT = [sys.executable, "-m", "orbit_frisbee.frisbee.client_cli"]
 
 
 class Programs:
@@ -341,8 +341,8 @@ def test_the_server_does_not_hold_the_image(stand: Stand, programs: Programs) ->
 #: Runs the client's main, whose disk takes nothing until every buffer is full, and forgets what it takes.
 SLOWLY = """
 import sys, threading
-from orbit_testbed.frisbee import assembly, client_cli
-from orbit_testbed.ndz import codec, unpack
+from orbit_frisbee.frisbee import assembly, client_cli
+from orbit_frisbee.ndz import codec, unpack
 full, begin = threading.Event(), assembly.Assembly._begin
 def begin_and_tell(self, chunk):
     begin(self, chunk)
@@ -420,10 +420,10 @@ def test_memory_stays_bounded(stand: Stand, programs: Programs) -> None:
 
 def test_the_client_imports_little() -> None:
     """It starts inside a memory image, on a slow machine."""
-    code = "import sys, orbit_testbed.frisbee.client_cli; print(*sys.modules)"
+    code = "import sys, orbit_frisbee.frisbee.client_cli; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(modules.stdout.split())
     heavy = {"asyncio", "dataclasses", "email", "hashlib", "http", "inspect", "json", "logging", "random",
              "resource", "ssl", "subprocess", "tempfile", "unittest", "uvicorn", "starlette"}  # fmt: skip
     assert not loaded & heavy
-    assert "orbit_testbed.frisbee.server" not in loaded
+    assert "orbit_frisbee.frisbee.server" not in loaded

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from orbit_testbed.frisbee import pace
-from orbit_testbed.ndz import zip_cli
+from orbit_frisbee.frisbee import pace
+from orbit_frisbee.ndz import zip_cli
 
 from .stand import Fetch, Stand
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from orbit_testbed.frisbee import server as server_module, wire
-from orbit_testbed.frisbee.server import Server
-from orbit_testbed.frisbee.work import WorkQueue
+from orbit_frisbee.frisbee import server as server_module, wire
+from orbit_frisbee.frisbee.server import Server
+from orbit_frisbee.frisbee.work import WorkQueue
 
 from . import fuzz_server, fuzz_sockets, stand
 

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from orbit_testbed.frisbee import client_cli, fetch, pace
-from orbit_testbed.frisbee.integrity import CheckError, Checks, sha256
-from orbit_testbed.frisbee.options import EXIT_DIGEST, EXIT_MANIFEST, EXIT_USAGE, EXIT_VERIFY
-from orbit_testbed.ndz import manifest, unpack, zip_cli
-from orbit_testbed.ndz.format import (
+from orbit_frisbee.frisbee import client_cli, fetch, pace
+from orbit_frisbee.frisbee.integrity import CheckError, Checks, sha256
+from orbit_frisbee.frisbee.options import EXIT_DIGEST, EXIT_MANIFEST, EXIT_USAGE, EXIT_VERIFY
+from orbit_frisbee.ndz import manifest, unpack, zip_cli
+from orbit_frisbee.ndz.format import (
     CHUNK_SIZE,
     RELOC_LILO_MAP,
     ChunkIndex,
@@ -35,8 +35,8 @@ from orbit_testbed.ndz.format import (
     encode_chunk,
     parse_index,
 )
-from orbit_testbed.ndz.manifest import Manifest, ManifestError
-from orbit_testbed.ndz.unpack import Target
+from orbit_frisbee.ndz.manifest import Manifest, ManifestError
+from orbit_frisbee.ndz.unpack import Target
 
 from .stand import HOME, Fetch, HandServer, Running, Stand, make_image, wait_until
 

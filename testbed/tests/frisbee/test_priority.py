@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from orbit_testbed.frisbee import priority
+from orbit_frisbee.frisbee import priority
 
 
 def now() -> tuple[int, int]:

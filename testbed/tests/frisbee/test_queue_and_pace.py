@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from orbit_testbed.frisbee import pace, wire
-from orbit_testbed.frisbee.work import ECHO_SECONDS, WorkQueue
+from orbit_frisbee.frisbee import pace, wire
+from orbit_frisbee.frisbee.work import ECHO_SECONDS, WorkQueue
 
 FULL = wire.FULL
 

@@ -14,9 +14,9 @@ import time
 
 import pytest
 
-from orbit_testbed.frisbee import net, pace, server as server_module, wire
-from orbit_testbed.frisbee.net import NetError, PortBusyError
-from orbit_testbed.frisbee.server import CLIENTS_KEPT, Server, ServerConfig, ServerError
+from orbit_frisbee.frisbee import net, pace, server as server_module, wire
+from orbit_frisbee.frisbee.net import NetError, PortBusyError
+from orbit_frisbee.frisbee.server import CLIENTS_KEPT, Server, ServerConfig, ServerError
 
 from .stand import HOME, Running, Stand, make_image, new_group, wait_until
 from .test_wire import BLOCK, JOIN, JOIN2, JOIN_REPLY, LEAVE, LEAVE2_64_BIT, PREQUEST, REQUEST, VALID

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from orbit_testbed.frisbee import net, pace, wire
-from orbit_testbed.frisbee.client import ClientError
-from orbit_testbed.ndz.format import NdzError
+from orbit_frisbee.frisbee import net, pace, wire
+from orbit_frisbee.frisbee.client import ClientError
+from orbit_frisbee.ndz.format import NdzError
 
 from .stand import Fetch, Stand, make_image, new_group, wait_until
 

@@ -11,7 +11,7 @@ import struct
 import pytest
 from hypothesis import given, strategies as st
 
-from orbit_testbed.frisbee import wire
+from orbit_frisbee.frisbee import wire
 
 HOME = bytes([127, 0, 0, 1])
 U32 = st.integers(0, 0xFFFFFFFF)

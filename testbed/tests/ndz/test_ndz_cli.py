@@ -28,9 +28,9 @@ from ndz_tools import (
     through_a_pipe,
 )
 
-from orbit_testbed.ndz import dump_cli, unzip_cli, zip_cli
-from orbit_testbed.ndz.format import parse_index
-from orbit_testbed.ndz.unpack import FILE_VARIABLE
+from orbit_frisbee.ndz import dump_cli, unzip_cli, zip_cli
+from orbit_frisbee.ndz.format import parse_index
+from orbit_frisbee.ndz.unpack import FILE_VARIABLE
 
 DISK_SECTORS = 12000
 
@@ -41,7 +41,7 @@ def _no_disks_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def program(name: str, *arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", f"orbit_testbed.ndz.{name}_cli", *map(str, arguments)]
+    return [sys.executable, "-m", f"orbit_frisbee.ndz.{name}_cli", *map(str, arguments)]
 
 
 def run(

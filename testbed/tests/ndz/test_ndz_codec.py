@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from orbit_testbed.ndz import codec
-from orbit_testbed.ndz.format import Buffer, NdzError
+from orbit_frisbee.ndz import codec
+from orbit_frisbee.ndz.format import Buffer, NdzError
 
 TEXT = b"some text that repeats itself, " * 5000
 PACKED = zlib.compress(TEXT, 4)

@@ -26,12 +26,12 @@ from ndz_tools import (
     tool,
 )
 
-from orbit_testbed.ndz import swap
-from orbit_testbed.ndz.disk import Table, read_table
-from orbit_testbed.ndz.format import NdzError
-from orbit_testbed.ndz.plan import Plan, plan_disk, plan_filesystem, plan_partition
-from orbit_testbed.ndz.ranges import Range, complement, subtract, total, union
-from orbit_testbed.ndz.source import NotUnderstood, Source
+from orbit_frisbee.ndz import swap
+from orbit_frisbee.ndz.disk import Table, read_table
+from orbit_frisbee.ndz.format import NdzError
+from orbit_frisbee.ndz.plan import Plan, plan_disk, plan_filesystem, plan_partition
+from orbit_frisbee.ndz.ranges import Range, complement, subtract, total, union
+from orbit_frisbee.ndz.source import NotUnderstood, Source
 
 SIZE = 20000
 

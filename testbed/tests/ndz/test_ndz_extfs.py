@@ -16,13 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from ndz_tools import SECTOR, assert_same_where_stored, fill, mbr, put, run, tool
 
-from orbit_testbed.ndz import extfs
-from orbit_testbed.ndz.format import CHUNK_SIZE, parse_index
-from orbit_testbed.ndz.plan import plan_disk, plan_filesystem
-from orbit_testbed.ndz.ranges import Range, scale, total, union
-from orbit_testbed.ndz.source import NotUnderstood, Source
-from orbit_testbed.ndz.unpack import Target
-from orbit_testbed.ndz.write import write_image
+from orbit_frisbee.ndz import extfs
+from orbit_frisbee.ndz.format import CHUNK_SIZE, parse_index
+from orbit_frisbee.ndz.plan import plan_disk, plan_filesystem
+from orbit_frisbee.ndz.ranges import Range, scale, total, union
+from orbit_frisbee.ndz.source import NotUnderstood, Source
+from orbit_frisbee.ndz.unpack import Target
+from orbit_frisbee.ndz.write import write_image
 
 pytestmark = pytest.mark.skipif(
     not all(map(tool, ("mke2fs", "dumpe2fs", "debugfs", "e2fsck"))), reason="e2fsprogs is not installed"

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from ndz_tools import SECTOR, fill, put, run, tool
 
-from orbit_testbed.ndz import fat
-from orbit_testbed.ndz.ranges import Range, union
-from orbit_testbed.ndz.source import NotUnderstood, Source
+from orbit_frisbee.ndz import fat
+from orbit_frisbee.ndz.ranges import Range, union
+from orbit_frisbee.ndz.source import NotUnderstood, Source
 
 MEDIA = 0xF8
 

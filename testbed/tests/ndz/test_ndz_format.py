@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from ndz_tools import CHUNK, REGIONS_AT, make_chunk
 
-from orbit_testbed.ndz.format import (
+from orbit_frisbee.ndz.format import (
     ChunkIndex,
     NdzError,
     Region,

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from ndz_tools import make_chunk, read_image
 
-from orbit_testbed.ndz import manifest, write, zip_cli
-from orbit_testbed.ndz.format import NdzError
-from orbit_testbed.ndz.manifest import Manifest, ManifestError, Recorder, parse, path_of
+from orbit_frisbee.ndz import manifest, write, zip_cli
+from orbit_frisbee.ndz.format import NdzError
+from orbit_frisbee.ndz.manifest import Manifest, ManifestError, Recorder, parse, path_of
 
 CHUNK = 1 << 20
 
@@ -372,7 +372,7 @@ def test_as_large_as_can_be_it_takes_little_memory() -> None:
     code = """
 import resource, sys
 from array import array
-from orbit_testbed.ndz import manifest
+from orbit_frisbee.ndz import manifest
 entries, at = manifest.Entries(), 0
 for number in range(60_000):
     regions = array("I", [at, 5, at + 10, 5, at + 100, 7])
@@ -409,8 +409,8 @@ def test_records_cost_little_memory(tmp_path: Path) -> None:
 
 def test_the_writer_tells_all_data(disk: Path) -> None:
     """What the record takes in is what was read, in order, and every chunk behind its data."""
-    from orbit_testbed.ndz.plan import plan_raw
-    from orbit_testbed.ndz.source import Source
+    from orbit_frisbee.ndz.plan import plan_raw
+    from orbit_frisbee.ndz.source import Source
 
     seen: list[tuple[str, bytes]] = []
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from ndz_tools import SECTOR, fill, make_chunk, run, tool
 
-from orbit_testbed.ndz import unpack
-from orbit_testbed.ndz.format import NdzError, parse_index
-from orbit_testbed.ndz.unpack import FILE_VARIABLE, Target, contents
+from orbit_frisbee.ndz import unpack
+from orbit_frisbee.ndz.format import NdzError, parse_index
+from orbit_frisbee.ndz.unpack import FILE_VARIABLE, Target, contents
 
 SECTORS = 400
 
@@ -381,9 +381,9 @@ def test_it_runs_on_the_standard_library_alone() -> None:
     code = """
 import sys
 before = set(sys.modules)
-import orbit_testbed.ndz.unpack
+import orbit_frisbee.ndz.unpack
 new = {name.partition(".")[0] for name in set(sys.modules) - before}
-print(sorted(new - sys.stdlib_module_names - {"orbit_testbed", "isal", "_frozen_importlib"}))
+print(sorted(new - sys.stdlib_module_names - {"orbit_frisbee", "isal", "_frozen_importlib"}))
 print(sorted(new & {"dataclasses", "logging", "hashlib", "concurrent", "asyncio", "argparse", "inspect"}))
 """
     output = subprocess.run(

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from ndz_tools import CHUNK, SECTOR, assert_same_where_stored, read_image
 
-from orbit_testbed.ndz import codec
-from orbit_testbed.ndz.format import INDEX_SIZE, NdzError, Tiling, parse_index
-from orbit_testbed.ndz.plan import Plan, plan_raw
-from orbit_testbed.ndz.source import Source
-from orbit_testbed.ndz.unpack import Target
-from orbit_testbed.ndz.write import Options, write_image
+from orbit_frisbee.ndz import codec
+from orbit_frisbee.ndz.format import INDEX_SIZE, NdzError, Tiling, parse_index
+from orbit_frisbee.ndz.plan import Plan, plan_raw
+from orbit_frisbee.ndz.source import Source
+from orbit_frisbee.ndz.unpack import Target
+from orbit_frisbee.ndz.write import Options, write_image
 
 
 def image_of(

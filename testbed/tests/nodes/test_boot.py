@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from beds import Bed, eventually
 
-from orbit_testbed.ndz import manifest
+from orbit_frisbee.ndz import manifest
 from orbit_testbed.nodes import diskimage, lifecycle
 from orbit_testbed.nodes.layout import DISK_SIZE
 from orbit_testbed.nodes.memoryimage import MARKER

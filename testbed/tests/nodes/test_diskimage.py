@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orbit_testbed.ndz import manifest, zip_cli
+from orbit_frisbee.ndz import manifest, zip_cli
 from orbit_testbed.nodes import diskimage
 from orbit_testbed.nodes.host import program, search_path
 
@@ -89,7 +89,7 @@ def test_images_unzip_to_what_was_zipped(raw: Path, store: tuple[Path, Path], tm
     with target.open("wb") as stream:
         stream.truncate(raw.stat().st_size)
     subprocess.run(
-        [sys.executable, "-m", "orbit_testbed.ndz.unzip_cli", str(image), str(target)],
+        [sys.executable, "-m", "orbit_frisbee.ndz.unzip_cli", str(image), str(target)],
         timeout=60,
         check=True,
         capture_output=True,

@@ -270,7 +270,7 @@ def find_python(prefix: list[str], environment: dict[str, str]) -> str:
     reasons = []
     for python in (sys.executable, "/usr/bin/python3"):
         probe = subprocess.run(
-            [*prefix, python, "-c", "import orbit_testbed.services.app"],
+            [*prefix, python, "-c", "import orbit_services.app"],
             capture_output=True,
             text=True,
             timeout=60,
@@ -339,7 +339,7 @@ def test_an_ordinary_user_can_run_it(namespaces: None) -> None:
             "sh",
             bed.python,
             "-m",
-            "orbit_testbed.ndz.unzip_cli",
+            "orbit_frisbee.ndz.unzip_cli",
             str(image),
             str(disk),
         )

@@ -11,8 +11,8 @@ from contextlib import closing
 
 import pytest
 
-from orbit_testbed.frisbee import wire
-from orbit_testbed.frisbee.net import BlockSender, Endpoint, Receiver
+from orbit_frisbee.frisbee import wire
+from orbit_frisbee.frisbee.net import BlockSender, Endpoint, Receiver
 from orbit_testbed.nodes.lossy import losing
 
 HOME = "127.0.0.1"

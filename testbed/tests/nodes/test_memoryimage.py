@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orbit_testbed.ndz import libdeflate
+from orbit_frisbee.ndz import libdeflate
 from orbit_testbed.nodes import memoryimage
 from orbit_testbed.nodes.host import program
 
@@ -50,7 +50,7 @@ def test_nodes_inflate_as_fast_as_this_machine(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(str(loader), "--library-path", str(home / "lib.so"), str(home / "bin/python"), "-S", "-c"),
-            "from orbit_testbed.ndz import libdeflate; print(libdeflate.load())",
+            "from orbit_frisbee.ndz import libdeflate; print(libdeflate.load())",
         ],
         env={"PYTHONHOME": str(home), "PYTHONPATH": str(home / "site")},
         capture_output=True,

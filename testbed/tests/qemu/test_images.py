@@ -130,7 +130,7 @@ def test_what_is_in_the_memory_image(packages: Packages, keys: tuple[Path, str],
     assert found["usr/lib/modules/order"][1].split()[-1] == b"virtio_blk.ko"
     library = f"{RUNTIME_AT}/lib/{packages.interpreter.name}"
     # Imported when the client starts, and inside functions only.
-    for name in ("orbit_testbed/frisbee/client_cli.pyc", "socket.pyc", "hashlib.pyc", "json/__init__.pyc"):
+    for name in ("orbit_frisbee/frisbee/client_cli.pyc", "socket.pyc", "hashlib.pyc", "json/__init__.pyc"):
         assert f"{library}/{name}" in found
     assert not [name for name in found if "libcrypto" in name or name.endswith(".py")]
     assert str(tmp_path).encode() not in b"".join(content for _, content, _ in found.values())
@@ -146,11 +146,11 @@ def test_disk_image(packages: Packages, keys: tuple[Path, str], tmp_path: Path) 
     assert sector[446] == 0x80
     assert sector[510:] == b"\x55\xaa"
     tool = [sys.executable, "-m"]
-    subprocess.run([*tool, "orbit_testbed.ndz.zip_cli", str(one), str(packed)], check=True, timeout=60)
+    subprocess.run([*tool, "orbit_frisbee.ndz.zip_cli", str(one), str(packed)], check=True, timeout=60)
     back.write_bytes(b"")
     os.truncate(back, one.stat().st_size)
     subprocess.run(
-        [*tool, "orbit_testbed.ndz.unzip_cli", str(packed), str(back)],
+        [*tool, "orbit_frisbee.ndz.unzip_cli", str(packed), str(back)],
         check=True,
         timeout=60,
         env={**os.environ, "ORBIT_TESTBED_DISK": "1"},

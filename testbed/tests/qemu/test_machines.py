@@ -51,7 +51,7 @@ def unlink(bed: Bed, node: str) -> None:
 def put_on_disk(bed: Bed, node: str, image: str) -> None:
     subprocess.run(
         [
-            *(sys.executable, "-m", "orbit_testbed.ndz.unzip_cli"),
+            *(sys.executable, "-m", "orbit_frisbee.ndz.unzip_cli"),
             *(str(bed.state.images / image), str(bed.state.disk(bed.settings.node(node)))),
         ],
         check=True,

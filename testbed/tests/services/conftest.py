@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orbit_testbed.services.config import ServicesConfig, grid
+from orbit_services.config import ServicesConfig, grid
 
 from .stand import DOMAIN, NULL_FRISBEED, Stand, World, free_ports
 

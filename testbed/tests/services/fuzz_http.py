@@ -32,8 +32,8 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import quote
 
-from orbit_testbed.services.config import ServicesConfig, grid
-from orbit_testbed.services.dialects import DIALECTS
+from orbit_services.config import ServicesConfig, grid
+from orbit_services.dialects import DIALECTS
 
 from .stand import DOMAIN, NULL_FRISBEED, Stand, World, free_ports
 
@@ -235,7 +235,7 @@ class Fuzzer:
         )
         method = source.choice(("GET", "GET", "GET", "POST", "PUT", "HEAD"))
         body = b""
-        headers = ["Host: x"]
+        headers = ["Host: localhost"]
         if method in ("POST", "PUT"):
             body = parameters.encode()
             headers.append("Content-Type: application/x-www-form-urlencoded")

@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from orbit_testbed.services import null_frisbeed
-from orbit_testbed.services.app import Services, create_apps
-from orbit_testbed.services.config import ServicesConfig
-from orbit_testbed.services.dialects import DIALECTS
-from orbit_testbed.services.memory_power import MemoryPower
-from orbit_testbed.services.serve import HttpServers, listen
+from orbit_services import null_frisbeed
+from orbit_services.app import Services, create_apps
+from orbit_services.config import ServicesConfig
+from orbit_services.dialects import DIALECTS
+from orbit_services.power.memory import MemoryPower
+from orbit_services.serve import HttpServers, listen
 
 DOMAIN = "grid.orbit-lab.org"
 NULL_FRISBEED = (sys.executable, "-I", "-S", null_frisbeed.__file__)

@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from orbit_testbed.services import serve, web
-from orbit_testbed.services.access import Access, AccessError
-from orbit_testbed.services.dialects import DIALECTS
+from orbit_services import serve, web
+from orbit_services.access import Access, AccessError
+from orbit_services.dialects import DIALECTS
 
 from .stand import DOMAIN, FORM, World
 
@@ -188,7 +188,7 @@ def test_options_that_cannot_be_met_are_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def secured(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """``python -m orbit_testbed.services`` with token and TLS; its URL and the certificate to trust."""
+    """``python -m orbit_services`` with token and TLS; its URL and the certificate to trust."""
     certificate, key, trusted, token = (
         tmp_path / name for name in ("service.crt", "service.key", "ca", "token")
     )
@@ -199,7 +199,7 @@ def secured(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     issued.private_key_pem.write_to_path(key)
     token.touch(0o600)
     token.write_text(f"{TOKEN}\n")
-    command = [sys.executable, "-m", "orbit_testbed.services", "--listen", "A=127.0.0.1:0"]
+    command = [sys.executable, "-m", "orbit_services", "--listen", "A=127.0.0.1:0"]
     command += ["--token-file", str(token), "--tls-cert", str(certificate), "--tls-key", str(key)]
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
@@ -227,7 +227,7 @@ def test_token_and_tls_together(secured: tuple[str, Path]) -> None:
         urllib.request.urlopen(request, timeout=20, context=ssl.create_default_context())
     port = int(url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
-        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         with contextlib.suppress(ConnectionResetError):
             assert not sock.recv(100).startswith(b"HTTP")
 
@@ -283,12 +283,12 @@ def test_a_client_that_takes_its_time_loses_its_connection(
     for begun in (
         b"",
         b"GET / HT",
-        b"GET / HTTP/1.1\r\nHost: x\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n",
     ):
         with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
             sock.sendall(begun)
             assert sock.recv(65536) == b""
-    head = b"POST /cmc/on HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    head = b"POST /cmc/on HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
         sock.sendall(head + b"Content-Length: 100\r\n\r\nx=1")
         answer = b""

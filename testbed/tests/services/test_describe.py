@@ -10,9 +10,9 @@ from xml.etree.ElementTree import Element
 import pytest
 from defusedxml.ElementTree import fromstring
 
-from orbit_testbed.services.describe import service_description, service_list
-from orbit_testbed.services.dialects import DIALECTS
-from orbit_testbed.services.xml import element, escape
+from orbit_services.describe import service_description, service_list
+from orbit_services.dialects import DIALECTS
+from orbit_services.xml import element, escape
 
 from .stand import World
 

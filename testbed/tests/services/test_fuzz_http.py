@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from orbit_testbed.services.frisbee import Frisbee
-from orbit_testbed.services.pxe import Pxe
+from orbit_services.frisbee import Frisbee
+from orbit_services.pxe import Pxe
 
 from . import fuzz_http
 from .stand import Stand

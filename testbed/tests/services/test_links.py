@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from orbit_testbed.services.links import HistoricLife, LinkTable, PerLinkLife
+from orbit_services.links import HistoricLife, LinkTable, PerLinkLife
 
 from .stand import DOMAIN, World, wait_until
 

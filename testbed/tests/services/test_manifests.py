@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from orbit_testbed.frisbee import fetch
-from orbit_testbed.ndz import manifest, zip_cli
-from orbit_testbed.ndz.manifest import ManifestError
-from orbit_testbed.services.dialects import DIALECTS
+from orbit_frisbee.frisbee import fetch
+from orbit_frisbee.ndz import manifest, zip_cli
+from orbit_frisbee.ndz.manifest import ManifestError
+from orbit_services.dialects import DIALECTS
 
 from .stand import World
 

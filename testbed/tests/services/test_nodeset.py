@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from orbit_testbed.services.nodeset import MAX_NODES, NodeSetError, ShapeFault, SyntaxFault, parse_node_set
+from orbit_services.nodeset import MAX_NODES, NodeSetError, ShapeFault, SyntaxFault, parse_node_set
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 import pytest
 from defusedxml.ElementTree import fromstring
 
-from orbit_testbed.power.base import PowerError, PowerState
+from orbit_services.power.base import PowerError, PowerState
 
 from .stand import DOMAIN, World
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from hypothesis import given, strategies as st
 
-from orbit_testbed.services.query import normalize_path, parse_query
+from orbit_services.query import normalize_path, parse_query
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from orbit_testbed.services.describe import service_description, service_list
-from orbit_testbed.services.dialects import DIALECTS
+from orbit_services.describe import service_description, service_list
+from orbit_services.dialects import DIALECTS
 
 from .stand import DOMAIN, World
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orbit_testbed.services.config import ConfigError, NodeRecord, ServicesConfig, grid, is_safe_name
+from orbit_services.config import ConfigError, NodeRecord, ServicesConfig, grid, is_safe_name
 
 _ONE = grid("demo", 1, 1)
 

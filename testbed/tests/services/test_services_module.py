@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m orbit_testbed.services`` and streams of the real server."""
+"""``python -m orbit_services`` and streams of the real server."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from orbit_testbed.services.process import start_time
+from orbit_services.process import start_time
 
 from .stand import DOMAIN, World, wait_until
 
-_MODULE = [sys.executable, "-m", "orbit_testbed.services"]
+_MODULE = [sys.executable, "-m", "orbit_services"]
 
 
 def fetch(url: str) -> str:
@@ -116,7 +116,7 @@ def test_module_names_a_busy_port() -> None:
 
 # -- the real server ---------------------------------------------------------------------------------------
 
-_FRISBEED = (sys.executable, "-m", "orbit_testbed.frisbee.server_cli")
+_FRISBEED = (sys.executable, "-m", "orbit_frisbee.frisbee.server_cli")
 
 
 def test_real_server_comes_up_and_goes(make_world: Callable[..., World], tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from orbit_testbed.services import streams
-from orbit_testbed.services.process import is_running, start_time
+from orbit_services import streams
+from orbit_services.process import is_running, start_time
 
 from .stand import DOMAIN, NULL_FRISBEED, Reply, World, wait_until
 
@@ -240,7 +240,7 @@ def test_servers_that_do_not_come_up(
     program: str, said: str, make_world: MakeWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = make_world(frisbeed=script(tmp_path, program))
-    caplog.set_level("INFO", logger="orbit_testbed.services")
+    caplog.set_level("INFO", logger="orbit_services")
     assert get(world, "baseline.ndz", "E2").text == "internal error"
     assert said in caplog.text
     reply = get(world, "baseline.ndz", "C")

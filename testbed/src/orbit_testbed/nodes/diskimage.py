@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import orbit_testbed.ndz
-from orbit_testbed.ndz import manifest
+import orbit_frisbee.ndz
+from orbit_frisbee.ndz import manifest
 from orbit_testbed.nodes import tree
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.host import program
@@ -157,13 +157,13 @@ def _build(target: Path, recipe: Recipe, hostkey: Path, authorized_key: str) -> 
         make_raw(disk, recipe, hostkey=hostkey, authorized_key=authorized_key)
         run_tool(
             f"imagezip for {recipe.name}",
-            [sys.executable, "-m", "orbit_testbed.ndz.zip_cli", "--no-manifest", str(disk), str(target)],
+            [sys.executable, "-m", "orbit_frisbee.ndz.zip_cli", "--no-manifest", str(disk), str(target)],
         )
 
 
 def build(cache: Path, recipe: Recipe, *, hostkey: Path, authorized_key: str) -> Path:
     """Return the .ndz of a recipe, from the cache when it has been made before."""
-    sources = sorted(Path(next(iter(orbit_testbed.ndz.__path__))).glob("*.py"))
+    sources = sorted(Path(next(iter(orbit_frisbee.ndz.__path__))).glob("*.py"))
     key = tree.digest(
         [*tree.base_inputs(), hostkey, *sources, Path(__file__)], repr(recipe), authorized_key, tree.INIT
     )

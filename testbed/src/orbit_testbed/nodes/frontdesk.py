@@ -8,11 +8,11 @@ import asyncio
 import socket
 from collections.abc import Mapping
 
-from orbit_testbed.power.base import Power
-from orbit_testbed.services.app import Services, create_apps
-from orbit_testbed.services.config import ServicesConfig
-from orbit_testbed.services.faults import Order, ServiceFaults
-from orbit_testbed.services.serve import HttpServers
+from orbit_services.app import Services, create_apps
+from orbit_services.config import ServicesConfig
+from orbit_services.power.base import Power
+from orbit_services.serve import HttpServers
+from orbit_testbed.servicefaults import Order, ServiceFaults
 
 _BACKLOG = 1024
 

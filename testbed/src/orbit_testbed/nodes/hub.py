@@ -25,6 +25,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from orbit_services.access import Access
+from orbit_services.config import NodeRecord, ServicesConfig
+from orbit_testbed import servicefaults as service_faults
 from orbit_testbed.nodes import control, network
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.faults import Fault
@@ -33,14 +36,11 @@ from orbit_testbed.nodes.host import program
 from orbit_testbed.nodes.layout import SERVICE_PORTS, Settings, State
 from orbit_testbed.nodes.machine import Chassis, Machine
 from orbit_testbed.nodes.memoryimage import LAUNCH_AT
+from orbit_testbed.nodes.power import MachinePower
 from orbit_testbed.nodes.qemu_machine import QemuMachine
 from orbit_testbed.nodes.qemu_tier import QemuTier
 from orbit_testbed.nodes.relay import Gateway
 from orbit_testbed.nodes.tftp import TftpServer
-from orbit_testbed.power.machines import MachinePower
-from orbit_testbed.services import faults as service_faults
-from orbit_testbed.services.access import Access
-from orbit_testbed.services.config import NodeRecord, ServicesConfig
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _services_config(settings: Settings, state: State, access: Access) -> Servic
         grub_dir=state.grub if settings.tier == "qemu" else None,
         state_file=state.services,
         log_dir=state.logs,
-        frisbeed=(sys.executable, "-m", "orbit_testbed.frisbee.server_cli"),
+        frisbeed=(sys.executable, "-m", "orbit_frisbee.frisbee.server_cli"),
         interface=settings.server_ip,
         group_base=f"239.{settings.number}.0.0",
         bandwidth=settings.bandwidth,

@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from orbit_services.access import Access, AccessError
 from orbit_testbed.nodes.errors import TestbedError
-from orbit_testbed.services.access import Access, AccessError
 
 #: TCP ports of the services' dialects, on 127.N.0.1.
 SERVICE_PORTS = {"A": 5012, "B": 5022, "C": 5052, "D": 5053, "E2": 5054, "E1": 5055}
@@ -112,7 +112,7 @@ class Settings:
     """What a testbed was asked to be. ``bandwidth`` is bit/s per stream, ``boot_delay`` the bounds in seconds
     of a power-on self test, ``loss`` the percentage of datagrams that nodes lose, ``tier`` one of TIERS.
     ``firmware`` is what virtual machines start by: one of FIRMWARES, or several that nodes have in turn. The
-    last four say who may use the services (networks, and paths of files; see ``services.access``)."""
+    last five say who may use the services, and by which names (see ``orbit_services.access``)."""
 
     name: str = "demo"
     number: int = 77
@@ -127,6 +127,7 @@ class Settings:
     token_file: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
+    known_as: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -211,11 +212,12 @@ class Settings:
 
         Raises :class:`TestbedError` when a file cannot be used.
         """
-        paths = [
+        token, certificate, key = (
             None if name is None else Path(name) for name in (self.token_file, self.tls_cert, self.tls_key)
-        ]
+        )
+        allow = (f"10.{self.number}.0.0/16", *self.allow)
         try:
-            return Access.load((f"10.{self.number}.0.0/16", *self.allow), *paths)
+            return Access.load(allow, token, certificate, key, self.known_as)
         except AccessError as error:
             raise TestbedError(str(error)) from error
 
@@ -237,7 +239,8 @@ class Settings:
             document: dict[str, Any] = json.loads(text)
             low, high = document.pop("boot_delay")
             lists: dict[str, Any] = {
-                name: tuple(document.pop(name, getattr(cls, name))) for name in ("firmware", "allow")
+                name: tuple(document.pop(name, getattr(cls, name)))
+                for name in ("firmware", "allow", "known_as")
             }
             return cls(boot_delay=(float(low), float(high)), **lists, **document)
         except (ValueError, TypeError, KeyError, AttributeError) as error:

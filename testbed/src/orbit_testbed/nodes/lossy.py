@@ -13,9 +13,9 @@ import random
 import sys
 from collections.abc import Callable
 
-from orbit_testbed.frisbee import client, client_cli
-from orbit_testbed.frisbee.net import Receiver
-from orbit_testbed.frisbee.wire import BLOCK_DATAGRAM, BLOCK_HEAD_SIZE, BLOCK_SIZE
+from orbit_frisbee.frisbee import client, client_cli
+from orbit_frisbee.frisbee.net import Receiver
+from orbit_frisbee.frisbee.wire import BLOCK_DATAGRAM, BLOCK_HEAD_SIZE, BLOCK_SIZE
 
 #: Per cent of datagrams to lose.
 VARIABLE = "ORBIT_TESTBED_LOSS"

@@ -19,8 +19,8 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from orbit_testbed.frisbee import client_cli
-from orbit_testbed.ndz import libdeflate
+from orbit_frisbee.frisbee import client_cli
+from orbit_frisbee.ndz import libdeflate
 from orbit_testbed.nodes import tree
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.host import program
@@ -31,11 +31,13 @@ MARKER = "pxe-orbit-testbed"
 RUNTIME_AT = "usr/lib/orbit-python"
 #: Where nodes find the programs that end the boot.
 LAUNCH_AT = "usr/lib/orbit-launch"
+#: Folder in which our packages lie.
+SOURCES = Path(__file__).parents[2]
 #: Name of an imaging tool -> module that is its command line.
 TOOLS = {
-    "frisbee": "orbit_testbed.frisbee.client_cli",
-    "imagezip": "orbit_testbed.ndz.zip_cli",
-    "imageunzip": "orbit_testbed.ndz.unzip_cli",
+    "frisbee": "orbit_frisbee.frisbee.client_cli",
+    "imagezip": "orbit_frisbee.ndz.zip_cli",
+    "imageunzip": "orbit_frisbee.ndz.unzip_cli",
 }
 #: Parts of the standard library that no imaging tool can need.
 _NOT_NEEDED = {
@@ -90,7 +92,7 @@ _WRAPPER = """\
 {quick_help}ORBIT_TESTBED_DISK=1
 module={module}
 [ -r /etc/orbit-node.env ] && . /etc/orbit-node.env
-[ "$module" != orbit_testbed.frisbee.client_cli ] || [ "${{ORBIT_TESTBED_LOSS:-0}}" = 0 ] ||
+[ "$module" != orbit_frisbee.frisbee.client_cli ] || [ "${{ORBIT_TESTBED_LOSS:-0}}" = 0 ] ||
     module=orbit_testbed.nodes.lossy
 export ORBIT_TESTBED_DISK PYTHONHOME=/{runtime} PYTHONPATH=/{runtime}/site PYTHONDONTWRITEBYTECODE=1
 exec /{runtime}/lib.so/{loader} --library-path /{runtime}/lib.so /{runtime}/bin/python -S -m "$module" "$@"
@@ -152,13 +154,16 @@ def _loaded_by_name() -> list[Path]:
     return [path for folder in sorted(beside) if (path := folder / libdeflate.LIBRARY).exists()]
 
 
+def tool_sources() -> list[Path]:
+    """Return the files of the imaging tools; they lie below :data:`SOURCES` as they do on a node."""
+    return sorted((SOURCES / "orbit_frisbee").rglob("*.py"))
+
+
 def _own_sources() -> list[Path]:
-    ours = _package("orbit_testbed")
-    assert ours is not None
+    ours = SOURCES / "orbit_testbed"
     return [
-        ours / "__init__.py",
-        *sorted(path for part in ("ndz", "frisbee") for path in (ours / part).rglob("*.py")),
-        *(ours / "nodes" / name for name in ("__init__.py", "lossy.py")),
+        *tool_sources(),
+        *(ours / name for name in ("__init__.py", "nodes/__init__.py", "nodes/lossy.py")),
     ]
 
 
@@ -200,10 +205,8 @@ def _build_runtime(root: Path) -> None:
         sysconfig.get_path("stdlib"), home, ignore=unneeded, symlinks=False, ignore_dangling_symlinks=True
     )
     site = base / "site"
-    ours = _package("orbit_testbed")
-    assert ours is not None
     for source in _own_sources():
-        tree.copy_file(source, site / "orbit_testbed" / source.relative_to(ours))
+        tree.copy_file(source, site / source.relative_to(SOURCES))
     isal = _package("isal")
     if isal is not None:
         shutil.copytree(isal, site / "isal", ignore=shutil.ignore_patterns("__pycache__"))

@@ -16,7 +16,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-import orbit_testbed.ndz
+import orbit_frisbee.ndz
 from orbit_testbed.nodes import diskimage, qemu_memory, tree
 from orbit_testbed.nodes.diskimage import DISK_SECTORS, SECTOR, Recipe
 from orbit_testbed.nodes.qemu_packages import MBR, Packages, program
@@ -122,13 +122,13 @@ def _build(target: Path, recipe: Recipe, packages: Packages, hostkey: Path, auth
         make_raw(disk, recipe, packages, hostkey=hostkey, authorized_key=authorized_key)
         diskimage.run_tool(
             f"imagezip for {recipe.name}",
-            [sys.executable, "-m", "orbit_testbed.ndz.zip_cli", "--no-manifest", str(disk), str(target)],
+            [sys.executable, "-m", "orbit_frisbee.ndz.zip_cli", "--no-manifest", str(disk), str(target)],
         )
 
 
 def build(cache: Path, recipe: Recipe, packages: Packages, *, hostkey: Path, authorized_key: str) -> Path:
     """Return the .ndz of a recipe, from the cache when it has been made before."""
-    sources = sorted(Path(next(iter(orbit_testbed.ndz.__path__))).glob("*.py"))
+    sources = sorted(Path(next(iter(orbit_frisbee.ndz.__path__))).glob("*.py"))
     loader = packages.grub_image("grubx64.efi")
     key = tree.digest(
         [

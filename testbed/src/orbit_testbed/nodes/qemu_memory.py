@@ -16,10 +16,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import orbit_testbed
 from orbit_testbed.nodes import qemu_cpio, qemu_packages, tree
 from orbit_testbed.nodes.errors import TestbedError
-from orbit_testbed.nodes.memoryimage import MARKER, RUNTIME_AT, TOOLS, quick_help
+from orbit_testbed.nodes.memoryimage import MARKER, RUNTIME_AT, SOURCES, TOOLS, quick_help, tool_sources
 from orbit_testbed.nodes.qemu_packages import Packages
 
 #: Kernel modules a machine cannot do without; what they depend on is found in the modules.
@@ -125,7 +124,7 @@ def load(name):
 for name in sys.argv[1:]:
     importlib.import_module(name)
 seen = set()
-while todo := {name for name in sys.modules if name.partition(".")[0] == "orbit_testbed"} - seen:
+while todo := {name for name in sys.modules if name.partition(".")[0] == "orbit_frisbee"} - seen:
     seen |= todo
     for name in sorted(todo):
         with open(sys.modules[name].__file__) as source:
@@ -231,14 +230,6 @@ def system_texts() -> tuple[str, ...]:
 # -- the imaging tools and their Python ----------------------------------------------------------------------
 
 
-def _own_sources() -> list[Path]:
-    ours = Path(orbit_testbed.__file__).parent
-    return [
-        ours / "__init__.py",
-        *sorted(path for part in ("ndz", "frisbee") for path in (ours / part).glob("*.py")),
-    ]
-
-
 def _python(interpreter: Path, *arguments: str, text: str = "") -> str:
     result = subprocess.run(
         [str(interpreter), "-s", "-P", "-S", "-B", *arguments],
@@ -259,7 +250,6 @@ def _python(interpreter: Path, *arguments: str, text: str = "") -> str:
 def _add_tools(root: Path, packages: Packages) -> None:
     """Add the tools and exactly those parts of Python's standard library that they import."""
     version = packages.interpreter.name
-    ours = Path(orbit_testbed.__file__).parent
     with tempfile.TemporaryDirectory(prefix=".python-", dir=root.parent) as folder:
         # A Python that can run here, to ask what the tools import and to compile it.
         whole = Path(folder).resolve()
@@ -270,8 +260,8 @@ def _add_tools(root: Path, packages: Packages) -> None:
                 if not path.name.startswith(_LEFT_OUT):
                     tree.copy_file(path, library / path.relative_to(part))
         (library / "lib-dynload").mkdir(parents=True, exist_ok=True)
-        for source in _own_sources():
-            tree.copy_file(source, library / "orbit_testbed" / source.relative_to(ours))
+        for source in tool_sources():
+            tree.copy_file(source, library / source.relative_to(SOURCES))
         modules = [*TOOLS.values(), *_IMPORTED_LATER]
         files = json.loads(_python(whole / "bin/python", "-c", _TRACE, *modules))
         base = root / RUNTIME_AT
@@ -316,7 +306,7 @@ def _build(target: Path, packages: Packages, hostkey: Path, authorized_key: str)
 def build(cache: Path, packages: Packages, *, hostkey: Path, authorized_key: str) -> MemoryImage:
     """Return the memory image for these keys, from the cache when it has been made before."""
     key = tree.digest(
-        [*system_inputs(packages, hostkey), *_own_sources(), packages.interpreter],
+        [*system_inputs(packages, hostkey), *tool_sources(), packages.interpreter],
         authorized_key,
         *system_texts(),
         *(str(path) for path in packages.libraries),

@@ -16,10 +16,10 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
+from orbit_services.serve import HttpServers, listen
 from orbit_testbed.nodes import qemu_disk, qemu_memory, qemu_network, qemu_packages, tree
 from orbit_testbed.nodes.layout import Settings, State
 from orbit_testbed.nodes.qemu_machine import Chassis, QemuMachine, find_accelerator
-from orbit_testbed.services.serve import HttpServers, listen
 
 log = logging.getLogger(__name__)
 
