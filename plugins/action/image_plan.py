@@ -14,6 +14,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils import limits
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node import connection, ssh
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan, settings
@@ -56,6 +57,11 @@ class ActionModule(ActionBase):
                 need_image=arguments["need_image"],
             )
         except plan.PlanError as error:
+            raise AnsibleActionFail(str(error)) from error
+        try:
+            # Found here, not when the nodes are waiting for their sessions.
+            limits.allow(limits.needed_files(len(made["nodes"])), f"{len(made['nodes'])} nodes at once")
+        except limits.LimitError as error:
             raise AnsibleActionFail(str(error)) from error
         unchecked = [name for name, node in made["nodes"].items() if not ssh.checks_host_key(node)]
         if unchecked and arguments["need_image"]:

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import resource
 import typing as t
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils import limits
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import guard
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.fleet import Fleet
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.monitor import Report
@@ -52,6 +55,10 @@ class FleetAction(ActionBase):
         if self._task.check_mode:
             result.update(changed=bool(nodes), reports={}, predicted=[self.predict(node) for node in nodes])
             return result
+        try:
+            limits.allow(limits.needed_files(len(nodes)), f"{len(nodes)} sessions")
+        except limits.LimitError as error:
+            raise AnsibleActionFail(str(error)) from error
         guard.end_with_parent()
         progress = Progress(record["groups"], Display().display)
         for node in record["nodes"].values():
@@ -62,11 +69,19 @@ class FleetAction(ActionBase):
         def run_module(options: dict[str, t.Any]) -> t.Mapping[str, t.Any]:
             # By the task's own connection: with delegate_to, on the host that reaches the services.
             hostvars = (task_vars or {}).get("hostvars", {})
-            said = self._execute_module(
-                module_name="orbit.imaging.cmc_power",
-                module_args=tokens.spend(options, hostvars),
-                task_vars=task_vars,
-            )
+            # Modules that run side by side must not share the folder into which they are put.
+            alone = copy.copy(self)
+            alone._connection = copy.copy(self._connection)
+            alone._connection._shell = copy.copy(self._connection._shell)
+            alone._connection._shell.tmpdir = None
+            try:
+                said = alone._execute_module(
+                    module_name="orbit.imaging.cmc_power",
+                    module_args=tokens.spend(options, hostvars),
+                    task_vars=task_vars,
+                )
+            finally:
+                alone.cleanup()
             return t.cast(t.Mapping[str, t.Any], plain(said))
 
         fleet = Fleet(

@@ -75,10 +75,10 @@ def command(
     """Return the argument list of one ``ssh`` call.
 
     ``node["ssh"]`` is as :mod:`connection` makes it. ``remote`` must be a constant text: whatever differs
-    from node to node goes through the session's input. Host keys are remembered in ``known_hosts``, a file for one
-    kind of system on one node and one run: a memory image and the system on the disk have different keys at
-    the same address, so a lasting file would only hold contradictions. In its name, and in ``key`` (that of
-    the private key when it is not the node's own setting), ssh must find nothing to expand.
+    from node to node goes through the session's input. Host keys are remembered in ``known_hosts``, a file
+    for one kind of system on one node and one run: a memory image and the system on the disk have different
+    keys at the same address, so a lasting file would only hold contradictions. In its name, and in ``key``
+    (that of the private key when it is not the node's own setting), ssh must find nothing to expand.
     """
     ssh = node["ssh"]
     # ssh keeps the first value it sees. So what holds comes first, then what the user says, in the order of
@@ -192,6 +192,19 @@ class Session:
         if self._process is None:
             raise RuntimeError("the session is not open")
         return self._process
+
+    def processor_time(self) -> int | None:
+        """Return how much processor time ssh has used so far, in ticks of the system.
+
+        None when it wants more just now, which it may have to wait for; -1 when it is over.
+        """
+        try:
+            with open(f"/proc/{self._running().pid}/stat", encoding="utf-8", errors="replace") as stream:
+                # Behind the name, which may have anything in it.
+                fields = stream.read().rpartition(")")[2].split()
+            return None if fields[0] == "R" else int(fields[11]) + int(fields[12])
+        except (OSError, IndexError, ValueError):
+            return -1
 
     async def _listen(self) -> None:
         stderr = t.cast(asyncio.StreamReader, self._running().stderr)

@@ -78,7 +78,7 @@ def test_a_session_that_hangs_before_it_has_said_who_it_is(tmp_path, run):
     (tmp_path / "node1-1" / "hang").write_text("1000")
     report = run(node)["node1-1"]
     assert report["cause"] == "ssh_refused"
-    assert "nothing was said within" in report["evidence"]
+    assert "not all was said within" in report["evidence"]
 
 
 def test_a_hanging_session_is_followed_by_one_that_answers(tmp_path, run):

@@ -54,10 +54,10 @@ def act(service, *wishes):
 
 def test_wishes_of_a_moment_share_a_call_for_each_action(nodes):
     service = Service()
-    began = time.time()
+    began = time.monotonic()
     moments = act(service, (nodes[0], "reset"), (nodes[1], "cycle"), (nodes[2], "reset"), (nodes[3], "reset"))
     assert service.given == [("reset", ["node1-1", "node1-3", "node1-4"]), ("cycle", ["node1-2"])]
-    assert all(began <= before <= after <= time.time() for before, after in moments)
+    assert all(began <= before <= after <= time.monotonic() for before, after in moments)
     options = service.calls[0][1]
     assert (options["url"], options["dialect"], options["domain"]) == (
         "http://cmc.test:5012",
