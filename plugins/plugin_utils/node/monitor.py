@@ -208,7 +208,8 @@ class ClientMonitor:
         found: tuple[int, ...] = ()
         for line in self._log:
             for match in pattern.finditer(line):
-                found = tuple(int(text) for text in match.groups())
+                values = [value for text in match.groups() if (value := number(text)) is not None]
+                found = tuple(values) if len(values) == pattern.groups else found
         return found
 
     def _fail(self, words: str, cause: str = "client_failed") -> t.NoReturn:

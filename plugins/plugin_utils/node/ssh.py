@@ -45,14 +45,15 @@ _HELD_IF_KNOWN = {
 }
 # What holds unless the user says otherwise in options of this run. A node that loses its power does not say
 # good-bye: without keep-alives a session to it never ends. The key exchange named first costs the client a
-# sixth of OpenSSH's default one. The rest is what files of ssh's own (~/.ssh/config) may not change: how a
-# node is reached is theirs, what is done there is not.
+# sixth of OpenSSH's default one. Below INFO, ssh keeps to itself why no key exchange came about. The rest is
+# what files of ssh's own (~/.ssh/config) may not change: how a node is reached is theirs, what is done there
+# is not.
 _USUAL = {
     "ServerAliveInterval": "5",
     "ServerAliveCountMax": "3",
     "GSSAPIAuthentication": "no",
     "KexAlgorithms": "^curve25519-sha256",
-    "LogLevel": "ERROR",
+    "LogLevel": "INFO",
     "AddKeysToAgent": "no",
     "EscapeChar": "none",
     "ForwardAgent": "no",

@@ -104,6 +104,27 @@ def test_calls_keep_to_the_window_of_the_service(nodes):
     assert second - first >= 1.4
 
 
+def test_a_silent_service_keeps_nobody_else_waiting(nodes):
+    nodes[0]["settings"]["orbit_cmc_url"] = "http://silent.test:5012"
+    answers = threading.Event()
+
+    def call(options):
+        if options["url"] == "http://silent.test:5012":
+            assert answers.wait(60)
+        return {"nodes": [{"name": node["name"], "ok": True} for node in options["nodes"]]}
+
+    async def both():
+        resets = Resets(call)
+        silent = asyncio.create_task(resets.act(nodes[0], "reset"))
+        for node in nodes[1:]:
+            await resets.act(node, "reset")
+        assert not silent.done()
+        answers.set()
+        await silent
+
+    asyncio.run(asyncio.wait_for(both(), 60))
+
+
 def test_a_mistake_of_ours_leaves_nobody_waiting(nodes):
     del nodes[0]["settings"]["orbit_cmc_url"]
     assert [type(failure) for failure in act(Service(), (nodes[0], "reset"))] == [KeyError]

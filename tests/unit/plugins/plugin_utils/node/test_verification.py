@@ -242,3 +242,14 @@ def test_a_node_without_room_for_the_manifest_is_a_failure_before_a_byte_is_writ
     assert report["cause"] == "client_failed"
     assert "bytes of the manifest arrived" in report["evidence"]
     assert not (tmp_path / "node1-1" / "arguments").exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_client_that_can_listens_to_the_streams_own_server_only(tmp_path, run, shell, knows):
+    usage = USAGE if not knows else USAGE.replace("[-i ip]", "[-i ip] [-S, --server ADDRESS]")
+    node = fleetkit.make_node(tmp_path, client=usage + fleetkit.GOOD, shell=" ".join(shell))
+    node["stream"]["server"] = "10.0.0.9"
+    assert run(node)["bytes_written"] == 65536
+    head, disk = plain_call(node)
+    assert arguments(tmp_path) == [[*head, *["--server", "10.0.0.9"] * knows, disk]]
