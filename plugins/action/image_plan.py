@@ -14,6 +14,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils import limits
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node import ssh
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play import hosts
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import (
@@ -52,9 +53,12 @@ class ActionModule(ActionBase):
                 left_out=play.left_out,
                 elsewhere=play.elsewhere,
             )
+            # Found here, not when the nodes are waiting for their sessions.
+            number = len(made["nodes"])
+            limits.allow(limits.needed_files(number), f"{number} nodes at once")
             record = _begin(made)
             records.save(record)
-        except (hosts.PlayError, plan.PlanError, records.RecordError) as error:
+        except (hosts.PlayError, plan.PlanError, limits.LimitError, records.RecordError) as error:
             raise AnsibleActionFail(str(error)) from error
         if arguments["need_image"]:
             _warn_of_unchecked_keys(record)

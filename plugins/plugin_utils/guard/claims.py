@@ -17,11 +17,12 @@ import fcntl
 import hashlib
 import json
 import os
-import resource
 import stat
 import time
 import typing as t
 import urllib.parse
+
+from ansible_collections.orbit.imaging.plugins.plugin_utils import limits
 
 # A look at a claim locks it for an instant; a claim that is refused is tried again for so many seconds.
 _INSTANT = 0.3
@@ -132,16 +133,10 @@ def allow_files(number: int) -> None:
 
     :raises ClaimError: when the host's limit is too low.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    need = number + _SPARE_FILES
-    if soft == resource.RLIM_INFINITY or soft >= need:
-        return
-    if hard != resource.RLIM_INFINITY and hard < need:
-        raise ClaimError(
-            f"{number} claims need {need} open files, but a process may have {hard} here. "
-            "Raise the limit (ulimit -Hn), or image fewer nodes at once."
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+    try:
+        limits.allow(number + _SPARE_FILES, f"{number} claims")
+    except limits.LimitError as error:
+        raise ClaimError(str(error)) from error
 
 
 def holder_of(path: str, *, shared: bool = False) -> Holder | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.module_utils.bounds import bound
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.boot_wait import Boot, Failed, Node
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
 
@@ -33,7 +34,8 @@ class Attempts:
         # The system that wrote the disk is not the one that the disk has.
         known = node["steps"].get("client", {}).get("boot_id") if step != "client" else None
         #: The boot that is waited for.
-        self.boot = Boot(power["before"], power["after"], frozenset([known] if known else []))
+        self.boot = Boot.since(power["before"], power["after"], node["settings"]["orbit_boot_timeout"])
+        self.boot.old = frozenset([known] if known else [])
         #: What was tried: number, step, power, began_at, ended_at, cause (or none) and evidence.
         self.done: list[dict[str, t.Any]] = []
 
@@ -73,7 +75,7 @@ class Attempts:
         return self._power
 
     def powered(self, before: float, after: float) -> None:
-        """The power action of the attempt under way is over."""
+        """The power action of the attempt under way is over; its two moments are those of time.monotonic."""
         self.boot = self.boot.again(before, after)
 
     @property
@@ -89,4 +91,4 @@ class Attempts:
         for attempt in self.done[:-1]:
             said = f"{attempt['cause']}: {records.first_line(attempt['evidence'])}"
             lines.append(f"try {attempt['number']} ({attempt['power']}): {said}")
-        return "\n".join(lines)
+        return bound("\n".join(lines), lines=60)

@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import hashlib
 import os
+import re
 import time
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.module_utils.bounds import bound, number
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node import ssh
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import sizes
 
@@ -22,18 +26,25 @@ _SPEAKS = "@orbit "
 _AGE_SLACK = 2.0
 # Later attempts wait longer, up to this many seconds: a boot takes minutes, its end should be seen soon.
 _LONGEST_PAUSE = 3.0
-# Seconds a node has from the beginning of a login to its last fact. Longer than ssh needs to give up by
-# itself, so that the reason it then gives is heard, also when the time to boot ends meanwhile.
-_ANSWER = 15.0
-# So many logins at once keep the controller's processors busy; more only make each of them slower.
+# Seconds a node has from the beginning of a login to its last fact, beyond those that the connection may
+# take. So the reason that ssh gives when it gives up is heard, also when the time to boot ends meanwhile.
+_ANSWER = 10.0
+# So many logins at once keep the controller's processors busy; more only make each of them slower. A login
+# that only waits for its node costs nothing; this often, in seconds, it is looked whether it does.
 _LOGINS = 24
+_LOOK = 0.1
+# Facts of a kind that a node may have. A node that says more of them is no worse known by fewer.
+_MANY = 64
+_FACT = 1000
+# Letters of which names of files may consist that ssh is told of.
+_PLAIN = re.compile(r"[A-Za-z0-9_.,+@:/-]+")
 
 
 class Failed(Exception):
-    """A node has failed; ``cause`` is one of the named causes, the text is the evidence."""
+    """A node has failed; ``cause`` is one of the named causes, the text is the evidence, within bounds."""
 
     def __init__(self, cause: str, evidence: str) -> None:
-        super().__init__(evidence)
+        super().__init__(bound(evidence))
         self.cause = cause
 
 
@@ -128,25 +139,25 @@ async def read_facts(session: ssh.Session) -> Facts | None:
     """Return what the system at the other end says of itself; ``None`` when it hangs up before its end."""
     facts = Facts()
     while (line := await session.line()) is not None:
-        word, rest = said(line)
+        word, rest = said(bound(line, width=_FACT))
         if word == "ready":
             return facts
         if word == "boot":
             facts.boot_id = rest
-        elif word == "age" and rest.isascii() and rest.isdigit():
+        elif word == "age" and number(rest) is not None:
             facts.age = float(rest)
-        elif word == "file":
+        elif word == "file" and len(facts.files) < _MANY:
             path, text = _split(rest)
             facts.files[path] = text
         elif word == "disk":
             facts.disk = rest
-        elif word in ("bytes", "sectors") and rest.isdecimal():
+        elif word in ("bytes", "sectors") and number(rest) is not None:
             facts.size = int(rest) * (512 if word == "sectors" else 1)
         elif word == "serial":
             facts.serial = rest
-        elif word == "can":
+        elif word == "can" and len(facts.can) < _MANY:
             facts.can.add(rest)
-        elif word == "used":
+        elif word == "used" and len(facts.used) < _MANY:
             facts.used.append(rest)
         elif word == "client":
             facts.client = rest
@@ -157,10 +168,9 @@ async def read_facts(session: ssh.Session) -> Facts | None:
 
 @dataclasses.dataclass
 class Boot:
-    """A boot that is waited for.
+    """A boot that is waited for. Moments are those of ``time.monotonic``: nobody sets that clock.
 
-    :ivar before: a moment before the power action that began it, in seconds since 1970; what is older is
-        another boot.
+    :ivar before: a moment before the power action that began it; what is older is another boot.
     :ivar after: when that action was over; patience counts from here.
     :ivar old: boot ids of systems that ran on the node before.
     :ivar number: 1 for the first boot of the node in its step of the run.
@@ -173,6 +183,19 @@ class Boot:
     number: int = 1
     seen: set[str] = dataclasses.field(default_factory=set)
 
+    @classmethod
+    def since(cls, before: float, after: float, patience: float) -> Boot:
+        """Return the boot after a power action between two moments in seconds since 1970.
+
+        They are from another process, and the clock may have been set since. When the action would be yet to
+        come, or over for longer than the ``patience`` with a boot, the clock is not believed: patience counts
+        from now, and a system may be as old as that patience.
+        """
+        now, ago, took = time.monotonic(), time.time() - after, max(0.0, after - before)
+        if 0 <= ago <= patience:
+            return cls(now - ago - took, now - ago)
+        return cls(now - patience - took, now)
+
     def again(self, before: float, after: float) -> Boot:
         """Return the next boot of the same node; whatever answered so far is not it."""
         return Boot(before, after, self.old | self.seen, self.number + 1)
@@ -181,13 +204,49 @@ class Boot:
 class Logins:
     """How the nodes of a run are logged in to: where their host keys are kept, and whose turn it is.
 
-    ``known_hosts`` is a folder of the run; it is made when it is not there.
+    ``known_hosts`` is a folder of the run; it is made when it is not there. Its name may have anything in it
+    that ssh would expand or split, so ssh is told of it by a name that the kernel gives to open folders.
     """
 
     def __init__(self, known_hosts: str) -> None:
         os.makedirs(known_hosts, mode=0o700, exist_ok=True)
-        self.known_hosts = known_hosts
+        # Whatever the umask is.
+        os.chmod(known_hosts, 0o700)
+        self._folder = known_hosts
+        self._opened = os.open(known_hosts, os.O_RDONLY | os.O_DIRECTORY)
         self.turn = asyncio.Semaphore(_LOGINS)
+
+    def close(self) -> None:
+        """Give back what is open; no login is under way any more."""
+        os.close(self._opened)
+
+    def _name(self, name: str) -> str:
+        return f"/proc/{os.getpid()}/fd/{self._opened}/{name}"
+
+    def known_hosts(self, node: Node, system: str) -> str:
+        """Return the name of the file with the host keys of one kind of system on ``node``."""
+        return self._name(f"{_file_name(node['name'])}.{system}")
+
+    def key(self, node: Node) -> str | None:
+        """Return another name of the node's private key; None when its own can be told to ssh as it is."""
+        said = node["ssh"]["private_key_file"]
+        path = os.path.abspath(os.path.expanduser(said)) if said else ""
+        # What is no file may hold names that ssh expands, which is the user's to say.
+        if not path or _PLAIN.fullmatch(path) or not os.path.exists(path):
+            return None
+        name = f"key-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
+        for suffix in ("", ".pub", "-cert.pub"):
+            if os.path.exists(path + suffix):
+                with contextlib.suppress(FileExistsError):
+                    os.symlink(path + suffix, os.path.join(self._folder, name + suffix))
+        return self._name(name)
+
+
+def _file_name(name: str) -> str:
+    """Return a name of a file for the host ``name``, which may be any text."""
+    if _PLAIN.fullmatch(name) and "/" not in name and len(name) <= 100:
+        return name
+    return f"host-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
 
 
 class BootWait:
@@ -206,8 +265,8 @@ class BootWait:
     ) -> None:
         """Prepare to reach the system that ``boot`` brings up: the memory image or that of the disk.
 
-        ``until`` (seconds since 1970) is given to take up a system that was reached before; whether it is
-        the same one is then the caller's to see.
+        ``until`` (a moment of ``time.monotonic``) is given to take up a system that was reached before;
+        whether it is the same one is then the caller's to see.
         """
         self._logins = logins
         self._node = node
@@ -215,12 +274,13 @@ class BootWait:
         self._boot = boot
         self._memory = memory
         self._resumes = until is not None
-        began = time.time() if until is not None else boot.after
+        began = time.monotonic() if until is not None else boot.after
         self._deadline = boot.after + node["settings"]["orbit_boot_timeout"] if until is None else until
         self._patience = self._deadline - began
         # A memory image may make its host key at each boot.
-        known = f"{node['name']}.{'memory' if memory else 'disk'}.{boot.number}"
-        self._command = ssh.command(node, os.path.join(logins.known_hosts, known), script)
+        known = logins.known_hosts(node, f"{'memory' if memory else 'disk'}.{boot.number}")
+        self._command = ssh.command(node, known, script, key=logins.key(node))
+        self._answer = ssh.connect_seconds(node) + _ANSWER
         self._session: ssh.Session | None = None
 
     async def __aenter__(self) -> tuple[ssh.Session, Facts]:
@@ -229,7 +289,7 @@ class BootWait:
             try:
                 return await self._attempt()
             except NotYet as reason:
-                left = self._deadline - time.time()
+                left = self._deadline - time.monotonic()
                 if left <= 0:
                     words = f"nothing better within {self._patience:.0f} s than: {reason}"
                     raise Failed(reason.cause, words) from reason
@@ -242,25 +302,41 @@ class BootWait:
             await self._session.__aexit__(*exc)
 
     async def _attempt(self) -> tuple[ssh.Session, Facts]:
-        async with self._logins.turn:
+        await self._logins.turn.acquire()
+        turn = contextlib.ExitStack()
+        turn.callback(self._logins.turn.release)
+        with turn:
             try:
                 session = await ssh.Session(self._command).__aenter__()
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise NotYet("ssh_refused", f"this host cannot run {self._command[0]}: {error}") from error
+            waits = asyncio.create_task(self._pass_on(session, turn))
             try:
                 await session.send(*self._lines)
                 try:
-                    facts = await asyncio.wait_for(self._hear(session), _ANSWER)
+                    facts = await asyncio.wait_for(self._hear(session), self._answer)
                 except asyncio.TimeoutError:
-                    raise NotYet(
-                        "ssh_refused", f"SSH was taken, but nothing was said within {_ANSWER:.0f} s"
-                    ) from None
+                    words = f"SSH was taken, but not all was said within {self._answer:.0f} s"
+                    raise NotYet("ssh_refused", words) from None
                 self._judge(facts)
             except BaseException:
                 await session.__aexit__()
                 raise
+            finally:
+                waits.cancel()
         self._session = session
         return session, facts
+
+    @staticmethod
+    async def _pass_on(session: ssh.Session, turn: contextlib.ExitStack) -> None:
+        """Give the turn to the next login while this one only waits for its node."""
+        used = session.processor_time()
+        while True:
+            await asyncio.sleep(_LOOK)
+            before, used = used, session.processor_time()
+            if used is not None and used == before:
+                turn.close()
+                return
 
     async def _hear(self, session: ssh.Session) -> Facts:
         facts = await read_facts(session)
@@ -270,7 +346,8 @@ class BootWait:
 
     def _judge(self, facts: Facts) -> None:
         """Accept the system that answers, wait for another one, or give the node up."""
-        too_old = facts.age is not None and facts.age > time.time() - self._boot.before + _AGE_SLACK
+        passed = time.monotonic() - self._boot.before
+        too_old = facts.age is not None and facts.age > passed + _AGE_SLACK
         if not self._resumes and (too_old or facts.boot_id in self._boot.old):
             raise NotYet("power_failed", "the system from before the reset still answers")
         if facts.boot_id:
@@ -297,27 +374,46 @@ class BootWait:
         raise Failed(*failure)
 
 
-# What ssh says when something at the node's address has turned it away; all else is silence. So is a
-# connection that is taken and never spoken on: gateways take connections for nodes that are down.
-_REFUSALS = (
-    "connection refused",
-    "reset by peer",
-    "closed by remote host",
-    "permission denied",
-    "host key",
-    "no matching",
-    "too many authentication",
-)
+# What ssh says when something at the node's address has turned it away, or when it cannot begin at all; all
+# else is silence. So is a connection that is taken and never spoken on: gateways take connections for nodes
+# that are down. What stands first says most. They are sentences of ssh's: banners and warnings of others may
+# hold any of these words.
+_REFUSALS = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"Host key for .{1,300} has changed and you have requested strict checking",
+        r"No .{1,300} host key is known for .{1,300} and you have requested strict checking",
+        r"Unable to negotiate with .{1,300}: no matching ",
+        r"(\S{1,300}: )?(Permission denied|No more authentication methods) \(",
+        r"(Received disconnect|Disconnected) from .{1,300}",
+        r".{0,300}Too many authentication failures",
+        r"Host key verification failed",
+        r"ssh: connect to (host|address) .{1,300}: Connection (refused|reset by peer)",
+        r"(kex|ssh)_exchange_identification: ",
+        r".{0,300}Bad configuration option",
+        r"Bad owner or permissions on ",
+        r".{0,300}(unsupported option|(garbage|extra arguments) at end of line|missing argument)",
+        r"(ssh_dispatch_run_fatal|ssh_packet_\w+|Connection (closed|reset) by)\b.{0,300}",
+        r".{0,300}(Connection refused|reset by peer|closed by remote host)\W*\Z",
+    )
+]
+# Lines that never say why: frames, the system's own warnings, traces.
+_NOISE = re.compile(r"@+|@ .* @|\*\* .*|debug[0-9]: .*|Warning: Permanently added .*", re.DOTALL)
+# Further lines of ssh's that an evidence shows.
+_MORE = 12
 
 
 def _no_session(status: int, words: str) -> NotYet:
     """Say why a session ended before the node had said who it is."""
-    last = words.splitlines()[-1] if words else ""
+    lines = [line for raw in words.splitlines() if (line := raw.strip()) and not _NOISE.fullmatch(line)]
+    last = lines[-1] if lines else ""
     if status != 255:
         return NotYet("ssh_refused", f"the node's shell ended with status {status}: {last or 'no message'}")
-    refusal = next((line for line in words.splitlines() if any(r in line.lower() for r in _REFUSALS)), None)
-    if refusal is not None:
-        return NotYet("ssh_refused", refusal)
+    for pattern in _REFUSALS:
+        for line in reversed(lines):
+            if pattern.match(line):
+                others = [other for other in lines if other != line]
+                return NotYet("ssh_refused", "\n".join([line, *others[-_MORE:]]))
     return NotYet("no_boot", last or "no answer")
 
 

@@ -16,6 +16,7 @@ import time
 import traceback
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.module_utils.bounds import bound
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node import scripts, verification
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.attempts import Attempts
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.boot_wait import (
@@ -118,8 +119,10 @@ class Fleet:
                 reports[name] = await self._persist(node, step, work)
             except Exception:
                 # A mistake of ours with one node must not take the others down.
-                reports[name] = {"cause": "interrupted", "evidence": traceback.format_exc().rstrip()}
-                self._progress.change(name, "failed", f"interrupted: {traceback.format_exc(0).strip()}")
+                reports[name] = {"cause": "interrupted", "evidence": bound(traceback.format_exc().rstrip())}
+                self._progress.change(
+                    name, "failed", f"interrupted: {bound(traceback.format_exc(0).strip())}"
+                )
             finally:
                 self._barriers[node["image"]].gone(name)
 
@@ -133,6 +136,7 @@ class Fleet:
             await asyncio.gather(*(one(node) for node in self._nodes))
         finally:
             speaker.cancel()
+            self._logins.close()
         self._progress.summary()
         return reports
 
@@ -173,14 +177,14 @@ class Fleet:
             await self._barriers[node["image"]].ready(name)
             await session.send(agreed.go)
             self._progress.change(name, "imaging")
-            started = time.time()
-            following = ClientMonitor(node, self._progress, started)
+            started, moment = time.time(), time.monotonic()
+            following = ClientMonitor(node, self._progress)
             finished = await following.watch(session)
         while not finished:
             finished = await self._resume(node, boot, facts, following)
         report = following.judge(agreed)
         report.update(booted_at=booted, started_at=started, ended_at=time.time(), boot_id=facts.boot_id)
-        seconds = report["ended_at"] - started
+        seconds = time.monotonic() - moment
         words = f"{report['bytes_written'] / 1e6:.1f} MB in {seconds:.1f} s"
         self._progress.change(name, "imaged", f"{words}, read back" if report["verified"] else words)
         return report
@@ -198,6 +202,7 @@ class Fleet:
             str(stream["port"]),
             setting["orbit_disk"],
             verification.question(node, again),
+            str(stream.get("server") or ""),
         ]
 
     async def _resume(self, node: Node, boot: Boot, before: Facts, following: ClientMonitor) -> bool:

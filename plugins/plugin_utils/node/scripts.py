@@ -14,7 +14,10 @@ from __future__ import annotations
 # that has not gone down yet, also in a container, where the uptime is the host's.
 _FACTS = r"""
 say() { printf '\n@orbit %s\n' "$*"; }
-PATH="$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH="${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Whatever the session was given: programs speak as they are read here, and files are nobody else's.
+LC_ALL=C; export PATH LC_ALL
+umask 077
 boot=; IFS= read -r boot </proc/sys/kernel/random/boot_id
 say boot "$boot"
 up=; stat=
@@ -25,7 +28,7 @@ set -- ${stat##*) }
 while IFS= read -r file && [ "$file" != . ]; do
   text=
   [ -f "$file" ] || continue
-  IFS= read -r text <"$file"
+  text=$(head -c 4096 "$file" | head -n 1 | tr -d '\000')
   say file "$file" "$text"
 done
 """
@@ -89,14 +92,15 @@ describe_use() {
 """
 
 # Input: files to report, "."; run, client, interface, address, port, disk, whether to ask the client what
-# it can (yes or no). Then words: "manifest N", to which it says "send" and takes N bytes; "go", with "verify"
+# it can (yes or no), the only server that it may listen to, or an empty line. Then words:
+# "manifest N", to which it says "send" and takes N bytes; "go", with "verify"
 # and "resume" behind it where the client shall do that; "stop", "kill"; "bye".
 CLIENT = (
     _FACTS
     + _DISK
     + r"""
 IFS= read -r run; IFS= read -r client; IFS= read -r interface; IFS= read -r address; IFS= read -r port
-IFS= read -r disk; IFS= read -r ask
+IFS= read -r disk; IFS= read -r ask; IFS= read -r server
 dir="/tmp/orbit-$run"
 
 if [ -b "$disk" ]; then is=block; elif [ -f "$disk" ]; then is=file
@@ -116,6 +120,7 @@ usage() {
     kill $!
   ) 2>/dev/null | head -c 65536
 }
+with_server=
 if command -v "$client" >/dev/null 2>&1; then
   say client found
   if [ "$ask" = yes ]; then
@@ -123,6 +128,8 @@ if command -v "$client" >/dev/null 2>&1; then
     for option in manifest verify resume; do
       case "$help" in *--$option*) say can "$option";; esac
     done
+    # Clients of the field listen to whoever sends.
+    case "$help" in *--server*) with_server=$server;; esac
   fi
 else
   say client missing
@@ -167,7 +174,6 @@ heartbeat() {
 
 # Nothing else is sent before it is here, so it does no harm that head reads ahead.
 take() {
-  umask 077
   rm -rf "$dir.new"
   words=$(mkdir "$dir.new" 2>&1) || { say refused "$words"; exit; }
   say send
@@ -178,12 +184,12 @@ take() {
 }
 
 start() {
-  umask 077
   if [ -d "$dir.new" ]; then mv "$dir.new" "$dir"; else mkdir "$dir"; fi
   [ -d "$dir" ] || { say refused "cannot make $dir"; return 1; }
   mkfifo "$dir/ended" 2>/dev/null
   : >"$dir/log"
   set -- " $1 " -i "$interface" -m "$address" -p "$port"
+  [ -n "$with_server" ] && set -- "$@" --server "$with_server"
   [ -f "$dir/manifest" ] && set -- "$@" --manifest "$dir/manifest"
   case "$1" in *" verify "*) set -- "$@" --verify;; esac
   case "$1" in *" resume "*) set -- "$@" --resume;; esac

@@ -45,14 +45,15 @@ _HELD_IF_KNOWN = {
 }
 # What holds unless the user says otherwise in options of this run. A node that loses its power does not say
 # good-bye: without keep-alives a session to it never ends. The key exchange named first costs the client a
-# sixth of OpenSSH's default one. The rest is what files of ssh's own (~/.ssh/config) may not change: how a
-# node is reached is theirs, what is done there is not.
+# sixth of OpenSSH's default one. Below INFO, ssh keeps to itself why no key exchange came about. The rest is
+# what files of ssh's own (~/.ssh/config) may not change: how a node is reached is theirs, what is done there
+# is not.
 _USUAL = {
     "ServerAliveInterval": "5",
     "ServerAliveCountMax": "3",
     "GSSAPIAuthentication": "no",
     "KexAlgorithms": "^curve25519-sha256",
-    "LogLevel": "ERROR",
+    "LogLevel": "INFO",
     "AddKeysToAgent": "no",
     "EscapeChar": "none",
     "ForwardAgent": "no",
@@ -192,6 +193,19 @@ class Session:
         if self._process is None:
             raise RuntimeError("the session is not open")
         return self._process
+
+    def processor_time(self) -> int | None:
+        """Return how much processor time ssh has used so far, in ticks of the system.
+
+        None when it wants more just now, which it may have to wait for; -1 when it is over.
+        """
+        try:
+            with open(f"/proc/{self._running().pid}/stat", encoding="utf-8", errors="replace") as stream:
+                # Behind the name, which may have anything in it.
+                fields = stream.read().rpartition(")")[2].split()
+            return None if fields[0] == "R" else int(fields[11]) + int(fields[12])
+        except (OSError, IndexError, ValueError):
+            return -1
 
     async def _listen(self) -> None:
         stderr = t.cast(asyncio.StreamReader, self._running().stderr)

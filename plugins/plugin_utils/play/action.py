@@ -10,6 +10,7 @@ nodes of the run; called by hand, with the module's own options, it hands over t
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import typing as t
 
@@ -17,6 +18,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action.normal import ActionModule as PlainAction
 from ansible.utils.display import Display
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils import limits
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import guard
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.fleet import Fleet
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.resets import Resets
@@ -76,9 +78,17 @@ class _Edge:
 
     def run_module(self, name: str, arguments: dict[str, t.Any]) -> t.Mapping[str, t.Any]:
         """Run a module by the task's connection: with delegate_to, on the host that reaches the services."""
-        said = self._action._execute_module(
-            module_name=f"orbit.imaging.{name}", module_args=arguments, task_vars=self._task_vars
-        )
+        # Modules that run side by side must not share the folder into which they are put.
+        alone = copy.copy(self._action)
+        alone._connection = copy.copy(self._action._connection)
+        alone._connection._shell = copy.copy(self._action._connection._shell)
+        alone._connection._shell.tmpdir = None
+        try:
+            said = alone._execute_module(
+                module_name=f"orbit.imaging.{name}", module_args=arguments, task_vars=self._task_vars
+            )
+        finally:
+            alone.cleanup()
         return t.cast("t.Mapping[str, t.Any]", plain(said))
 
     def watch_nodes(
@@ -87,6 +97,7 @@ class _Edge:
         """Look after all nodes of a step at the same time; in check mode nothing is done with them."""
         if self.check:
             return {}
+        limits.allow(limits.needed_files(len(nodes)), f"{len(nodes)} sessions")
         guard.end_with_parent()
         progress = Progress(record["groups"], Display().display)
         names = {node["name"] for node in nodes}

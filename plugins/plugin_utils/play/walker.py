@@ -10,6 +10,7 @@ way is evidence for the nodes concerned, never the end of the run: what comes af
 
 from __future__ import annotations
 
+import concurrent.futures
 import resource
 import time
 import traceback
@@ -26,6 +27,8 @@ Record = dict[str, t.Any]
 
 # The guard asks services what they are sending before it answers to the intention to serve.
 _TELL = 60.0
+# So many services are asked at the same time.
+_SERVICES = 8
 # What the guard hears of a use of a stream, and of a link.
 _OF_STREAM = ("image", "ok", "port", "joined")
 _OF_SERVICE = ("url", "dialect", "domain", "user")
@@ -76,9 +79,18 @@ def walk(folder: str, name: str, host: Host, **options: t.Any) -> dict[str, t.An
 
 
 def _ask_services(record: Record, step: Step, host: Host, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    answers: list[dict[str, t.Any]] = []
-    for batch in step.calls(record):
-        answers.append({**_ask(step, batch, record["dir"], host, options), "item": batch})
+    batches = step.calls(record)
+    by_url: dict[str, list[dict[str, t.Any]]] = {}
+    for batch in batches:
+        by_url.setdefault(batch["url"], []).append(batch)
+
+    def ask_one(calls: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+        return [{**_ask(step, batch, record["dir"], host, options), "item": batch} for batch in calls]
+
+    # One service is asked one thing after the other, and none waits for another that is silent.
+    with concurrent.futures.ThreadPoolExecutor(_SERVICES) as pool:
+        found = {id(answer["item"]): answer for part in pool.map(ask_one, by_url.values()) for answer in part}
+    answers = [found[id(batch)] for batch in batches]
     if step.judge is not None:
         step.judge(record, step, answers, time.time())
     return {

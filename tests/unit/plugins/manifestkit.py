@@ -13,8 +13,13 @@ DIGEST = "ab" * 32
 _SAME = object()
 
 
-def make(*, count: int = 1, end: int = 2048, regions: t.Any = _SAME, **head: t.Any) -> bytes:
-    """Return a manifest of an image whose data end before sector ``end``; ``head`` changes its first line."""
+def make(
+    *, count: int = 1, end: int = 2048, regions: t.Any = _SAME, chunk_bytes: int = 512, **head: t.Any
+) -> bytes:
+    """Return a manifest of an image whose data end before sector ``end``; ``head`` changes its first line.
+
+    ``chunk_bytes`` is how many bytes of data each chunk has.
+    """
     first = {
         "manifest": "orbit.imaging",
         "version": 1,
@@ -29,6 +34,8 @@ def make(*, count: int = 1, end: int = 2048, regions: t.Any = _SAME, **head: t.A
     lines = [first]
     for number in range(count):
         place = [[end - count + number, 1]] if regions is _SAME else regions
-        lines.append({"chunk": number, "digest": DIGEST, "regions": place, "bytes": 512, "data": DIGEST})
+        lines.append(
+            {"chunk": number, "digest": DIGEST, "regions": place, "bytes": chunk_bytes, "data": DIGEST}
+        )
     body = b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
     return body + json.dumps({"end": hashlib.sha256(body).hexdigest()}).encode() + b"\n"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import socket
 import sys
@@ -73,12 +74,25 @@ def test_a_server_that_takes_connections_and_hangs(tmp_path, run, words, options
     assert report["cause"] == cause
 
 
+@pytest.mark.skipif(not shutil.which("ssh"), reason="there is no ssh here")
+def test_nodes_that_say_nothing_hold_no_turn(tmp_path, run, said):
+    with hanging_server() as port:
+        silent = [fleetkit.make_node(tmp_path, f"node2-{y}", orbit_boot_timeout=1) for y in range(1, 97)]
+        for node in silent:
+            node["ssh"] = fleetkit.way(ssh_extra_args=["-F", "none"], port=port)
+        reports = run(*silent, fleetkit.make_node(tmp_path, "node1-1", orbit_gather=0))
+    assert reports["node1-1"]["bytes_written"] == 65536
+    imaged = next(number for number, line in enumerate(said) if "node1-1: imaged" in line)
+    first = next(number for number, line in enumerate(said) if ": failed" in line)
+    assert imaged < first
+
+
 def test_a_session_that_hangs_before_it_has_said_who_it_is(tmp_path, run):
     node = fleetkit.make_node(tmp_path, orbit_boot_timeout=1)
     (tmp_path / "node1-1" / "hang").write_text("1000")
     report = run(node)["node1-1"]
     assert report["cause"] == "ssh_refused"
-    assert "nothing was said within" in report["evidence"]
+    assert "not all was said within" in report["evidence"]
 
 
 def test_a_hanging_session_is_followed_by_one_that_answers(tmp_path, run):
@@ -192,3 +206,24 @@ def test_noise_from_a_node_is_no_mistake_of_ours(tmp_path, run, noise):
         text = stream.read()
     fleetkit.executable(ssh, text.replace("#!/bin/sh\n", f"#!/bin/sh\necho '{noise}'\n"))
     assert run(node)["node1-1"]["bytes_written"] == 65536
+
+
+def test_a_client_that_floods_is_bounded_and_keeps_nobody_else_waiting(tmp_path, run, said):
+    loud = "#!/bin/sh\nyes '' | head -c 3000000\n" + (
+        "for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do\n"
+        "  head -c 900000 /dev/zero | tr '\\0' x; echo\ndone\n"
+        "printf '\\033[2J\\001 so it is\\n'; exit 9\n"
+    )
+    report = run(
+        fleetkit.make_node(tmp_path, "node1-1", client=loud, orbit_gather=0),
+        fleetkit.make_node(tmp_path, "node1-2", orbit_gather=0),
+    )
+    assert report["node1-2"]["bytes_written"] == 65536
+    failed = report["node1-1"]
+    assert failed["cause"] == "client_failed"
+    assert failed["evidence"].startswith("?[2J? so it is (exit status 9)")
+    assert len(json.dumps(failed)) < 50_000
+    imaged, given_up = (
+        next(n for n, line in enumerate(said) if text in line) for text in (": imaged", ": failed")
+    )
+    assert imaged < given_up

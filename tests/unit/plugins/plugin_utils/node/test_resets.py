@@ -54,10 +54,10 @@ def act(service, *wishes):
 
 def test_wishes_of_a_moment_share_a_call_for_each_action(nodes):
     service = Service()
-    began = time.time()
+    began = time.monotonic()
     moments = act(service, (nodes[0], "reset"), (nodes[1], "cycle"), (nodes[2], "reset"), (nodes[3], "reset"))
     assert service.given == [("reset", ["node1-1", "node1-3", "node1-4"]), ("cycle", ["node1-2"])]
-    assert all(began <= before <= after <= time.time() for before, after in moments)
+    assert all(began <= before <= after <= time.monotonic() for before, after in moments)
     options = service.calls[0][1]
     assert (options["url"], options["dialect"], options["domain"]) == (
         "http://cmc.test:5012",
@@ -102,6 +102,27 @@ def test_calls_keep_to_the_window_of_the_service(nodes):
     asyncio.run(two_and_then_one())
     first, second = (moment for moment, _options in service.calls)
     assert second - first >= 1.4
+
+
+def test_a_silent_service_keeps_nobody_else_waiting(nodes):
+    nodes[0]["settings"]["orbit_cmc_url"] = "http://silent.test:5012"
+    answers = threading.Event()
+
+    def call(options):
+        if options["url"] == "http://silent.test:5012":
+            assert answers.wait(60)
+        return {"nodes": [{"name": node["name"], "ok": True} for node in options["nodes"]]}
+
+    async def both():
+        resets = Resets(call)
+        silent = asyncio.create_task(resets.act(nodes[0], "reset"))
+        for node in nodes[1:]:
+            await resets.act(node, "reset")
+        assert not silent.done()
+        answers.set()
+        await silent
+
+    asyncio.run(asyncio.wait_for(both(), 60))
 
 
 def test_a_mistake_of_ours_leaves_nobody_waiting(nodes):

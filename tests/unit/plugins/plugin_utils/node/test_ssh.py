@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 
@@ -99,3 +100,127 @@ def test_a_line_break_in_a_value_is_refused():
 
     with pytest.raises(ValueError, match="line break"):
         asyncio.run(send())
+
+
+def lines_of(program):
+    async def read():
+        found = []
+        async with ssh.Session([sys.executable, "-c", program]) as session:
+            while (lines := await session.lines()) is not None:
+                found += lines
+            return found, await session.end()
+
+    return asyncio.run(read())
+
+
+def test_of_long_lines_only_the_beginning_is_kept():
+    found, _end = lines_of("for n in range(25): print(str(n) + 'x' * 900_000)\nprint('end', end='')")
+    assert [line[:3].strip("x") for line in found] == [*map(str, range(25)), "end"]
+    assert max(map(len, found)) == 4096
+
+
+def test_what_ssh_says_without_end_is_taken_and_bounded():
+    program = (
+        "import sys\nsys.stderr.write('first\\n' + 'x' * 5_000_000 + '\\nlast\\n')\nprint('done', flush=True)"
+    )
+    found, (status, words) = lines_of(program)
+    assert (found, status) == (["done"], 0)
+    assert words.startswith("first\n")
+    assert words.endswith("\nlast")
+    assert len(words) < 70_000
+
+
+def test_the_language_and_the_umask_of_the_user_are_not_those_of_ssh(monkeypatch):
+    for name in ("LANG", "LC_ALL", "LC_MESSAGES", "LANGUAGE"):
+        monkeypatch.setenv(name, "de_DE.UTF-8")
+    monkeypatch.setenv("SSH_ASKPASS", "/bin/ask")
+    program = (
+        "import os\nprint(*sorted(n + '=' + os.environ[n] for n in os.environ if n[:2] in ('LC', 'LA') "
+        "or n[:11] == 'SSH_ASKPASS'))\nprint(oct(os.umask(0)))"
+    )
+    before = os.umask(0o777)
+    try:
+        found, _end = lines_of(program)
+    finally:
+        os.umask(before)
+    assert found == ["LC_ALL=C SSH_ASKPASS_REQUIRE=never", "0o77"]
+
+
+CONFIG = """\
+Host *
+  IgnoreUnknown UseKeychain
+  UseKeychain yes
+  RequestTTY force
+  RemoteCommand echo no
+  PermitLocalCommand yes
+  LocalCommand echo local
+  LocalForward 127.0.0.1:9 127.0.0.1:9
+  ForwardX11 yes
+  ForwardAgent yes
+  Tunnel yes
+  StdinNull yes
+  ForkAfterAuthentication yes
+  SessionType none
+  EscapeChar x
+  SetEnv LC_ALL=de_DE
+  LogLevel QUIET
+  VisualHostKey yes
+  UpdateHostKeys ask
+  AddKeysToAgent ask
+  ControlMaster auto
+  ControlPath /tmp/%C
+  ControlPersist yes
+  BatchMode no
+  StrictHostKeyChecking ask
+  KnownHostsCommand /bin/true
+  ServerAliveInterval 0
+  User other
+  ProxyJump gateway
+"""
+
+
+def test_files_of_ssh_say_how_a_node_is_reached_and_nothing_else(tmp_path):
+    (tmp_path / "config").write_text(CONFIG)
+    arguments = ssh.command(NODE, "/run/known", "true")
+    asked = [arguments[0], "-G", "-F", str(tmp_path / "config"), *arguments[1:]]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True)
+    found = {
+        name: value for name, _blank, value in (line.partition(" ") for line in done.stdout.splitlines())
+    }
+    wanted = {
+        "requesttty": "false",
+        "permitlocalcommand": "no",
+        "clearallforwardings": "yes",
+        "forwardx11": "no",
+        "forwardagent": "no",
+        "tunnel": "false",
+        "stdinnull": "no",
+        "forkafterauthentication": "no",
+        "sessiontype": "default",
+        "escapechar": "none",
+        "setenv": "LC_ALL=C",
+        "loglevel": "INFO",
+        "visualhostkey": "no",
+        "updatehostkeys": "false",
+        "addkeystoagent": "false",
+        "controlmaster": "false",
+        "controlpersist": "no",
+        "batchmode": "yes",
+        "stricthostkeychecking": "accept-new",
+        "serveraliveinterval": "5",
+        "user": "root",
+        "proxyjump": "gateway",
+        "userknownhostsfile": "/run/known",
+    }
+    assert {name: found.get(name) for name in wanted} == wanted
+    assert not {"localforward", "remotecommand", "knownhostscommand"} & {
+        name for name, value in found.items() if value != "none"
+    }
+
+
+def test_what_older_versions_of_ssh_do_not_know_comes_after_ignoreunknown():
+    arguments = ssh.command(node(ansible_ssh_common_args="-o Compression=yes"), "/run/known", "true")
+    ignore = arguments.index("IgnoreUnknown=*")
+    assert arguments.index("Compression=yes") < ignore
+    for name in ("StdinNull", "SessionType", "ForkAfterAuthentication", "KnownHostsCommand"):
+        assert next(n for n, word in enumerate(arguments) if word.startswith(f"{name}=")) > ignore

@@ -88,7 +88,7 @@ def plain_call(node):
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_client_gets_the_manifest_and_reads_back(tmp_path, run, shell):
-    text = make(count=22_000)
+    text = make(count=22_000, chunk_bytes=2)
     assert len(text) > 4_000_000
     node = checking(tmp_path, text=text, shell=" ".join(shell))
     report = run(node)
@@ -105,13 +105,13 @@ def test_the_client_gets_the_manifest_and_reads_back(tmp_path, run, shell):
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_what_is_on_the_disk_is_kept_when_told_so(tmp_path, run, shell):
-    report = run(checking(tmp_path, shell=" ".join(shell), orbit_resume=True))
+    report = run(checking(tmp_path, text=make(count=4), shell=" ".join(shell), orbit_resume=True))
     assert (report["kept_chunks"], report["chunks"], report["verified"]) == (3, 4, True)
     assert arguments(tmp_path)[0][8:10] == ["--verify", "--resume"]
 
 
 def test_to_keep_without_reading_back(tmp_path, run):
-    report = run(checking(tmp_path, orbit_resume=True, orbit_verify="never"))
+    report = run(checking(tmp_path, text=make(count=4), orbit_resume=True, orbit_verify="never"))
     assert (report["kept_chunks"], report["verified"], report["digest"]) == (3, False, DIGEST)
     assert report["verified_reason"] == "orbit_verify is never"
     assert arguments(tmp_path)[0][8:9] == ["--resume"]
@@ -242,3 +242,14 @@ def test_a_node_without_room_for_the_manifest_is_a_failure_before_a_byte_is_writ
     assert report["cause"] == "client_failed"
     assert "bytes of the manifest arrived" in report["evidence"]
     assert not (tmp_path / "node1-1" / "arguments").exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_client_that_can_listens_to_the_streams_own_server_only(tmp_path, run, shell, knows):
+    usage = USAGE if not knows else USAGE.replace("[-i ip]", "[-i ip] [-S, --server ADDRESS]")
+    node = fleetkit.make_node(tmp_path, client=usage + fleetkit.GOOD, shell=" ".join(shell))
+    node["stream"]["server"] = "10.0.0.9"
+    assert run(node)["bytes_written"] == 65536
+    head, disk = plain_call(node)
+    assert arguments(tmp_path) == [[*head, *["--server", "10.0.0.9"] * knows, disk]]
