@@ -25,6 +25,7 @@ import time
 import traceback
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils import private
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims
 
 if t.TYPE_CHECKING:
@@ -251,10 +252,8 @@ class Guard:
         from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import rollback
 
         self._config = config
-        os.makedirs(config["dir"], mode=0o700, exist_ok=True)
-        self._log = os.open(
-            os.path.join(config["dir"], _LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600
-        )
+        private.make_folder(config["dir"])
+        self._log = private.open_to_append(os.path.join(config["dir"], _LOG))
         self.work: Work = rollback.Work(config["links"], mine, config["claim_dir"], self.log)
         self._told: Message = {}
         self._listener = socket.socket(socket.AF_UNIX)

@@ -11,6 +11,7 @@ import os
 import time
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils import private
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node import ssh
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import sizes
 
@@ -185,7 +186,7 @@ class Logins:
     """
 
     def __init__(self, known_hosts: str) -> None:
-        os.makedirs(known_hosts, mode=0o700, exist_ok=True)
+        private.make_folder(known_hosts)
         self.known_hosts = known_hosts
         self.turn = asyncio.Semaphore(_LOGINS)
 
@@ -216,8 +217,10 @@ class BootWait:
         self._memory = memory
         self._resumes = until is not None
         began = time.time() if until is not None else boot.after
-        self._deadline = boot.after + node["settings"]["orbit_boot_timeout"] if until is None else until
-        self._patience = self._deadline - began
+        deadline = boot.after + node["settings"]["orbit_boot_timeout"] if until is None else until
+        self._patience = deadline - began
+        # From here on the wall clock may be set without harm.
+        self._deadline = time.monotonic() + deadline - time.time()
         # A memory image may make its host key at each boot.
         known = f"{node['name']}.{'memory' if memory else 'disk'}.{boot.number}"
         self._command = ssh.command(node, os.path.join(logins.known_hosts, known), script)
@@ -229,7 +232,7 @@ class BootWait:
             try:
                 return await self._attempt()
             except NotYet as reason:
-                left = self._deadline - time.time()
+                left = self._deadline - time.monotonic()
                 if left <= 0:
                     words = f"nothing better within {self._patience:.0f} s than: {reason}"
                     raise Failed(reason.cause, words) from reason
