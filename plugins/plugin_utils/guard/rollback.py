@@ -16,8 +16,10 @@ disks of others.
 
 from __future__ import annotations
 
-import concurrent.futures
+import collections
+import contextlib
 import dataclasses
+import threading
 import time
 import typing as t
 
@@ -26,10 +28,20 @@ from ansible_collections.orbit.imaging.plugins.module_utils.frisbee import Frisb
 from ansible_collections.orbit.imaging.plugins.module_utils.login import login_name
 from ansible_collections.orbit.imaging.plugins.module_utils.pxe import PxeClient
 from ansible_collections.orbit.imaging.plugins.module_utils.service import Connection, ServiceError
+from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import messages
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard.claims import (
     ClaimError,
     Claims,
+    Holder,
+    stream_identity,
     stream_path,
+)
+from ansible_collections.orbit.imaging.plugins.plugin_utils.guard.messages import (
+    Asked,
+    Links,
+    Note,
+    Result,
+    State,
 )
 
 # Seconds for one call; a run may allow its services more, but what is left behind cannot wait so long.
@@ -41,13 +53,16 @@ _LONGEST_PAUSE = 5.0
 # stream.
 SETTLE = 5.0
 _LOOK = 0.25
+# Seconds for all services together to say what they are sending: the run waits for that.
+ASK = 6.0
+#: Seconds that undoing may take beyond the patience: the last attempt has begun before that is over.
+GRACE = _CALL + 2 * SETTLE
+# Requests at one service at a time; other services are not waited for.
 _PARALLEL = 8
 # What the client says when nothing of an order can have reached the service.
 _NOT_SENT = tuple(f"cannot be reached: {why}" for why in ("Connection refused", "No route", "Network"))
 
-Asked = t.Mapping[str, t.Any]
-
-_ASKED = ("url", "dialect", "domain", "user", "timeout", "ca_path", "validate_certs", "token")
+_T = t.TypeVar("_T")
 
 
 @dataclasses.dataclass
@@ -56,22 +71,27 @@ class StreamLease:
 
     :ivar asked: which service, in which words: url, dialect, domain, user, timeout, ca_path, validate_certs,
         token.
-    :ivar state: ``intended``, ``owned``, ``stopping`` or ``gone``.
+    :ivar state: what is known of it.
     :ivar foreign: whether somebody else may have sent the image already; None when that is not known.
     """
 
     asked: Asked
     image: str
-    state: str = "intended"
+    state: State = "intended"
     foreign: bool | None = None
 
     def __str__(self) -> str:
         return f"{self.image} (frisbee at {self.asked['url']}, domain {self.asked['domain']})"
 
-    def is_of(self, said: Asked) -> bool:
-        """Whether ``said`` (a result) is about such a use."""
-        return self.image == said["image"] and all(
-            self.asked[key] == said[key] for key in ("url", "dialect", "domain", "user")
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """The stream that is used."""
+        return stream_identity(self.asked["url"], self.asked["domain"], self.image)
+
+    def is_of(self, said: Result) -> bool:
+        """Whether ``said`` (a result) is about a use of this stream."""
+        return self.identity == stream_identity(
+            str(said.get("url")), str(said.get("domain")), str(said.get("image"))
         )
 
 
@@ -89,14 +109,15 @@ class Work:
 
     def __init__(
         self,
-        links: t.Sequence[Asked],
+        links: t.Sequence[Links],
         claims: Claims,
         claim_dir: str,
         log: t.Callable[[str], None],
         settle: float = SETTLE,
     ) -> None:
         self._all_links = {node["name"]: (batch, node) for batch in links for node in batch["nodes"]}
-        self._linked: dict[str, tuple[Asked, Asked]] = {}
+        self._linked: dict[str, tuple[Links, dict[str, t.Any]]] = {}
+        self._others: dict[str, Holder] = {}
         self._uses: list[StreamLease] = []
         self._clients: list[str] = []
         self._claims = claims
@@ -108,53 +129,103 @@ class Work:
 
     # -- what the run says
 
-    def note(self, step: str, said: Asked) -> None:
-        """Take down what the run is about to do, or what has come of it (``said`` then has ``results``)."""
+    def note(self, step: str, said: Note) -> messages.Answer:
+        """Take down what the run is about to do, or what has come of it (``said`` then has ``results``).
+
+        :return: for ``serve``, what the services were sending already.
+        """
         if "results" in said:
-            _RESULTS[step](self, said["results"])
-            return
+            take = _RESULTS.get(step)
+            if take is None:
+                raise ValueError(f"the step {step!r} has no results")
+            take(self, said["results"])
+            return {}
         self.step = step
         if step == "link":
             self._linked = dict(self._all_links)
         elif step == "serve":
-            self._intend(said["streams"])
+            return {"foreign": self._intend(said)}
         elif step == "client":
-            self._clients = list(said["nodes"])
+            self._clients = list(said.get("nodes") or ())
         elif step == "stop":
             for use in self._uses:
                 if use.state == "owned":
                     use.state = "stopping"
+        return {}
 
-    def _intend(self, batches: t.Sequence[Asked]) -> None:
-        for batch in batches:
-            asked = {key: batch.get(key) for key in _ASKED}
+    def replay(self, notes: t.Iterable[Note], streams: t.Sequence[messages.Streams]) -> None:
+        """Take down again what another guard had heard.
+
+        :param streams: services with their tokens, which are not in the notes that are kept.
+        """
+        known = {(batch["url"], batch["domain"], batch.get("user")): batch for batch in streams}
+        for note in notes:
+            for batch in note.get("streams", []):
+                now = known.get((batch["url"], batch["domain"], batch.get("user")))
+                if now is not None:
+                    batch["token"] = now.get("token")
             try:
-                with _connect(asked) as connection:
-                    sent = {stream.image for stream in _frisbee(connection, asked).status().streams}
-            except ServiceError:
-                sent = None
-            for image in batch["images"]:
-                use = StreamLease(asked, image, foreign=None if sent is None else image in sent)
-                self._claims.share(self._stream_path(use))
-                self._uses.append(use)
+                self.note(note["step"], note)
+            except (ValueError, KeyError, TypeError) as error:
+                self._log(f"a note that was kept is not understood: {error!r}")
 
-    def _served(self, results: t.Sequence[Asked]) -> None:
+    def leave_to(self, others: t.Mapping[str, Holder]) -> None:
+        """Leave the links of nodes, by name, to those who have claimed them since."""
+        self._others.update(others)
+
+    def _intend(self, said: Note) -> list[bool | None]:
+        """Take down uses that are asked for next; return for each whether others had the stream before."""
+        batches = said.get("streams") or []
+        # A caller that got no answer may say it again: what is intended already is no second use.
+        before = {(use.identity, use.asked.get("user")) for use in self._uses if use.state == "intended"}
+        fresh = [
+            StreamLease(t.cast(Asked, {key: batch.get(key) for key in _ASKED}), image)
+            for batch in batches
+            for image in batch["images"]
+        ]
+        foreign = said.get("foreign")
+        if foreign is None or len(foreign) != len(fresh):
+            sent = together([(batch["url"], lambda batch=batch: _sent(batch)) for batch in batches], ASK)  # type: ignore[misc]
+            foreign = [
+                image in images if isinstance(images, set) else None
+                for batch, images in zip(batches, sent, strict=True)
+                for image in batch["images"]
+            ]
+        for use, is_foreign in zip(fresh, foreign, strict=True):
+            if (use.identity, use.asked.get("user")) in before:
+                continue
+            use.foreign = is_foreign
+            self._uses.append(use)
+            url, domain, image = use.identity
+            try:
+                self._claims.share(self._stream_path(use), url=url, domain=domain, image=image)
+            except ClaimError as error:
+                # Then nobody is taken to be alone with it, and that is all.
+                self._log(f"whether other runs of this host use {use} cannot be known: {error}")
+        return foreign
+
+    def _use(self, state: State, said: Result) -> StreamLease | None:
+        """Return the use in a state that a result is about; of several the one of the same user."""
+        found = [use for use in self._uses if use.state == state and use.is_of(said)]
+        return min(found, key=lambda use: use.asked.get("user") != said.get("user"), default=None)
+
+    def _served(self, results: t.Sequence[Result]) -> None:
         for said in results:
-            use = next((u for u in self._uses if u.state == "intended" and u.is_of(said)), None)
+            use = self._use("intended", said)
             # A stream that was given but refused by us (two images at one address) is ours to stop, too.
-            if use is not None and (said["ok"] or said["port"]):
+            if use is not None and (said.get("ok") or said.get("port")):
                 use.state = "owned"
-                use.foreign = bool(said["joined"])
+                use.foreign = bool(said.get("joined"))
 
-    def _unlinked(self, results: t.Sequence[Asked]) -> None:
+    def _unlinked(self, results: t.Sequence[Result]) -> None:
         for said in results:
-            if said["ok"]:
-                self._linked.pop(said["name"], None)
+            if said.get("ok"):
+                self._linked.pop(str(said.get("name")), None)
 
-    def _stopped(self, results: t.Sequence[Asked]) -> None:
+    def _stopped(self, results: t.Sequence[Result]) -> None:
         for said in results:
-            use = next((u for u in self._uses if u.state == "stopping" and u.is_of(said)), None)
-            if use is not None and said["ok"]:
+            use = self._use("stopping", said)
+            if use is not None and said.get("ok"):
                 use.state = "gone"
 
     # -- what is to be undone
@@ -187,17 +258,45 @@ class Work:
         """
         deadline = time.monotonic() + patience
         again = killed and self.step == "link"
-        by_batch: dict[int, tuple[Asked, list[Asked]]] = {}
-        for batch, node in self._linked.values():
-            by_batch.setdefault(id(batch), (batch, []))[1].append(node)
-        with concurrent.futures.ThreadPoolExecutor(_PARALLEL) as pool:
-            jobs = [pool.submit(self._unlink, *links, deadline, again) for links in by_batch.values()]
-            jobs += [pool.submit(self._take_back, use, deadline, killed) for use in self.uses]
-        left = [job.result() for job in jobs]
-        return [words for words in left if words]
+        left = self._left_to_others()
+        by_batch: dict[int, tuple[Links, list[dict[str, t.Any]]]] = {}
+        for name, (batch, node) in self._linked.items():
+            if name not in self._others:
+                by_batch.setdefault(id(batch), (batch, []))[1].append(node)
+        jobs: list[tuple[str, str, t.Callable[[], str]]] = []
+        for batch, nodes in by_batch.values():
+            what = f"links of {_names(nodes)} (pxe at {batch['url']}, domain {batch['domain']})"
+            jobs.append((what, batch["url"], _bind(self._unlink, batch, nodes, deadline, again)))
+        for use in self.uses:
+            jobs.append((f"a use of {use}", use.asked["url"], _bind(self._take_back, use, deadline, killed)))
+        results = together([(lane, job) for _what, lane, job in jobs], patience + GRACE)
+        for (what, _lane, _job), result in zip(jobs, results, strict=True):
+            if result is None or isinstance(result, BaseException):
+                why = "no answer in time" if result is None else f"a failure of the guard: {result!r}"
+                self._log(f"NOT undone: {what}: {why}")
+                left.append(f"{what}: {why}")
+            elif result:
+                left.append(result)
+        return left
 
-    def _unlink(self, batch: Asked, nodes: t.Sequence[Asked], deadline: float, again: bool) -> str:
-        names = ", ".join(node["name"] for node in nodes)
+    def _left_to_others(self) -> list[str]:
+        """See which nodes others have claimed: their links are not ours to clear any more."""
+        self._claims.look_after()
+        for name, holder in self._claims.taken_by_others().items():
+            # What nobody can claim, nobody else has.
+            if not holder.unreadable:
+                self._others.setdefault(name, holder)
+        words = [
+            f"the link of {name}: its claim was lost, and now it is held by {holder}, to whom it is left"
+            for name, holder in self._others.items()
+            if name in self._linked
+        ]
+        for line in words:
+            self._log(f"NOT unlinked: {line}")
+        return words
+
+    def _unlink(self, batch: Links, nodes: t.Sequence[dict[str, t.Any]], deadline: float, again: bool) -> str:
+        names = _names(nodes)
         where = f"pxe at {batch['url']}, domain {batch['domain']}"
 
         def clear() -> str:
@@ -289,11 +388,67 @@ class Work:
 
 
 #: What to do with the results of a step.
-_RESULTS: dict[str, t.Callable[[Work, t.Sequence[Asked]], None]] = {
+_RESULTS: dict[str, t.Callable[[Work, t.Sequence[Result]], None]] = {
     "serve": Work._served,
     "unlink": Work._unlinked,
     "stop": Work._stopped,
 }
+_ASKED = tuple(Asked.__annotations__)
+
+
+def together(
+    jobs: t.Sequence[tuple[str, t.Callable[[], _T]]], seconds: float
+) -> list[_T | BaseException | None]:
+    """Do jobs at the same time, and wait for them for so long.
+
+    :param jobs: each with its lane; of one lane some are done at a time, and no lane waits for another.
+    :return: for each job what it returned or raised, or None when it was not done in time. It is left behind
+        then, and ends with the process.
+    """
+    results: list[_T | BaseException | None] = [None] * len(jobs)
+    lanes: dict[str, collections.deque[tuple[int, t.Callable[[], _T]]]] = {}
+    for number, (lane, job) in enumerate(jobs):
+        lanes.setdefault(lane, collections.deque()).append((number, job))
+    done = threading.Semaphore(0)
+
+    def work(lane: collections.deque[tuple[int, t.Callable[[], _T]]]) -> None:
+        # Several threads take from it, so that it is empty is known only when nothing comes.
+        with contextlib.suppress(IndexError):
+            while True:
+                number, job = lane.popleft()
+                try:
+                    results[number] = job()
+                except Exception as error:
+                    results[number] = error
+                done.release()
+
+    deadline = time.monotonic() + seconds
+    for queue in lanes.values():
+        for _number in range(min(_PARALLEL, len(queue))):
+            # Where no more threads are to be had, those there are do it.
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=work, args=(queue,), daemon=True).start()
+    for _job in jobs:
+        if not done.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            break
+    return list(results)
+
+
+def _bind(work: t.Callable[..., str], *arguments: t.Any) -> t.Callable[[], str]:
+    return lambda: work(*arguments)
+
+
+def _names(nodes: t.Iterable[t.Mapping[str, t.Any]]) -> str:
+    return ", ".join(node["name"] for node in nodes)
+
+
+def _sent(asked: Asked) -> set[str] | None:
+    """Return what a service is sending; None when it does not say."""
+    try:
+        with _connect(asked) as connection:
+            return {stream.image for stream in _frisbee(connection, asked).status().streams}
+    except ServiceError:
+        return None
 
 
 def _connect(asked: Asked) -> Connection:

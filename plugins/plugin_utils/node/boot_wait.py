@@ -15,6 +15,7 @@ import time
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils.bounds import bound, number
+from ansible_collections.orbit.imaging.plugins.plugin_utils import private
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node import ssh
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import sizes
 
@@ -209,9 +210,7 @@ class Logins:
     """
 
     def __init__(self, known_hosts: str) -> None:
-        os.makedirs(known_hosts, mode=0o700, exist_ok=True)
-        # Whatever the umask is.
-        os.chmod(known_hosts, 0o700)
+        private.make_folder(known_hosts)
         self._folder = known_hosts
         self._opened = os.open(known_hosts, os.O_RDONLY | os.O_DIRECTORY)
         self.turn = asyncio.Semaphore(_LOGINS)

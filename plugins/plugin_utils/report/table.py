@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import tempfile
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import outcome as outcomes
+from ansible_collections.orbit.imaging.plugins.plugin_utils import private
 from ansible_collections.orbit.imaging.plugins.plugin_utils.report import junit, rerun, result
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum, record as records
 
@@ -95,7 +95,7 @@ def write(record: t.Mapping[str, t.Any], playbooks: t.Sequence[str]) -> dict[str
     :return: the paths: ``result`` and ``junit``, and ``rerun`` when nodes failed.
     """
     folder = record["dir"]
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    private.make_folder(folder)
     contents = {
         "result": ("result.json", json.dumps(result.make(record), indent=2).encode() + b"\n"),
         "junit": ("junit.xml", junit.make(record)),
@@ -113,9 +113,6 @@ def again(path: str, playbooks: t.Sequence[str]) -> str:
 
 def _put(folder: str, name: str, data: bytes) -> str:
     """Write a file that only its owner may read: evidence may quote what nodes and services say."""
-    descriptor, temporary = tempfile.mkstemp(dir=folder)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
     path = os.path.join(folder, name)
-    os.replace(temporary, path)
+    private.write(path, data)
     return path

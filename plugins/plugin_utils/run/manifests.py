@@ -13,11 +13,11 @@ import binascii
 import functools
 import hashlib
 import os
-import tempfile
 import typing as t
 import zlib
 
 from ansible_collections.orbit.imaging.plugins.module_utils import manifest as texts
+from ansible_collections.orbit.imaging.plugins.plugin_utils import private
 
 Node = t.Mapping[str, t.Any]
 
@@ -41,12 +41,9 @@ def store(folder: str, packed: str) -> str:
         raise ManifestError(f"what came from the console is no manifest: {error}") from error
     path = os.path.join(os.path.expanduser(folder), f"{hashlib.sha256(text).hexdigest()}.manifest")
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        private.make_folder(os.path.dirname(path))
         if not os.path.exists(path):
-            descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(text)
-            os.replace(temporary, path)
+            private.write(path, text)
     except OSError as error:
         raise ManifestError(
             f"cannot be kept in {folder}: {error.strerror}. Make room there, or set orbit_run_dir"
