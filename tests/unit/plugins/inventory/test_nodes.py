@@ -157,9 +157,7 @@ def test_two_domains_side_by_side(parse):
         "node1-1.sb2.orbit-lab.org",
         "10.12.1.1",
     )
-    with pytest.raises(
-        AnsibleParserError, match=r"'node1-1' is already a node of the domain 'sb1\.orbit-lab\.org'"
-    ):
+    with pytest.raises(SystemExit, match=r"'node1-1' is already a node of the domain 'sb1\.orbit-lab\.org'"):
         parse("plugin: orbit.imaging.nodes\ndomain: sb2.orbit-lab.org\nnodes: '1,1'\n", data=data)
 
 
@@ -179,7 +177,7 @@ def test_compose_and_keyed_groups(parse):
 
 
 def test_a_compose_that_fails(parse):
-    with pytest.raises(AnsibleParserError, match="compose"):
+    with pytest.raises(SystemExit, match=r"nodes\.yml:6:1, compose: "):
         parse("""
             plugin: orbit.imaging.nodes
             domain: sb1.orbit-lab.org
@@ -259,11 +257,12 @@ def test_a_compose_that_fails(parse):
 )
 def test_mistakes_name_file_place_and_remedy(parse, old, new, place, message):
     assert old in SANDBOX
-    with pytest.raises(AnsibleParserError) as caught:
+    with pytest.raises(SystemExit) as caught:
         parse(SANDBOX.replace(old, new, 1))
     text = str(caught.value)
     assert f"nodes.yml{place}: " in text
     assert message in text
+    assert caught.value.code == 4
 
 
 @pytest.mark.parametrize(
@@ -277,14 +276,93 @@ def test_mistakes_name_file_place_and_remedy(parse, old, new, place, message):
     ],
 )
 def test_no_nodes(parse, groups, message):
-    with pytest.raises(AnsibleParserError, match=message):
+    with pytest.raises(SystemExit, match=message):
         parse(f"plugin: orbit.imaging.nodes\ndomain: sb1.orbit-lab.org\n{groups}\n")
 
 
-@pytest.mark.parametrize("text", ["domain: sb1\n", "plugin: other.plugin\n", "- a\n", "a: [\n"])
+LINE = "plugin: orbit.imaging.nodes\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("lab.orbit.yml", "", "lab.orbit.yml: the file is empty"),
+        ("lab.orbit.yml", "# nothing\n---\n", "lab.orbit.yml: the file is empty|must be a mapping"),
+        ("nodes.yml", "\n\n", "nodes.yml: the file is empty"),
+        ("lab.orbit.yml", LINE + "domain: a\0b\n", r"lab.orbit.yml:2: is not YAML: .* '\\x00'"),
+        ("nodes.yml", "\0", r"nodes.yml:1: is not YAML: it has the character '\\x00'"),
+        ("lab.orbit.yml", LINE + "domain: [\n", "lab.orbit.yml:3:1: is not YAML"),
+        ("nodes.yml", "[1,1]\n[0,1]\n", "nodes.yml:2:1: is not YAML"),
+        ("nodes.yml", LINE + "---\n" + LINE, "nodes.yml:2:1: is not YAML"),
+        ("nodes.yml", "- a\n", "nodes.yml:1:1: the file must be a mapping"),
+        ("lab.orbit.yml", "some text\n", "lab.orbit.yml:1:1: the file must be a mapping"),
+        ("nodes.yml", "domain: sb1.orbit-lab.org\n", "nodes.yml:1:1, plugin: the key 'plugin' is missing"),
+        (
+            "nodes.yml",
+            "nodes: all\ngroups: {}\n",
+            "the key 'plugin' is missing. Write: plugin: orbit.imaging",
+        ),
+        ("lab.orbit.yml", "all: {hosts: {a: }}\n", "the key 'plugin' is missing"),
+        (
+            "nodes.yml",
+            "a: 1\nplugin: orbit.imaging.node\n",
+            "nodes.yml:2:1, plugin: 'orbit.imaging.node' is not",
+        ),
+        ("lab.orbit.yml", "plugin: other.plugin\n", "'other.plugin' is not the plugin for this file"),
+        ("nodes.yml", "[" * 3000, "nested too deeply"),
+        ("nodes.yml", "$ANSIBLE_VAULT;1.1;AES256\n3132\n", "nodes.yml: cannot be loaded: "),
+    ],
+)
+def test_files_of_our_names_that_are_not_ours_to_read(parse, name, text, message):
+    with pytest.raises(SystemExit, match=message):
+        parse(text, name)
+
+
+@pytest.mark.parametrize(
+    "text", ["plugin: other.plugin\n", "all:\n  hosts:\n    a:\n", "nodes:\n  hosts:\n    a:\n", "web:\n"]
+)
 def test_other_files_are_left_to_other_plugins(parse, text):
-    with pytest.raises(AnsibleParserError):
+    with pytest.raises(AnsibleParserError, match="for another plugin"):
         parse(text)
+
+
+def test_any_yaml_file_that_names_the_plugin(parse, tmp_path):
+    assert hosts(parse(SANDBOX, "my lab.yml"), "receivers") == ["node5-1", "node6-1", "node7-1"]
+    (tmp_path / "other.yml").write_text("# plugin: orbit.imaging.nodes\nplugin: orbit.imaging.nodes2\n")
+    assert not inventory_loader.get(NAME).verify_file(str(tmp_path / "other.yml"))
+    (tmp_path / "binary.yml").write_bytes(b"\xff")
+    assert not inventory_loader.get(NAME).verify_file(str(tmp_path / "binary.yml"))
+
+
+def test_a_byte_order_mark(parse):
+    assert hosts(parse("\ufeffplugin: orbit.imaging.nodes\ndomain: sb1\nnodes: '1,1'\n"), "sb1") == [
+        "node1-1"
+    ]
+
+
+@pytest.mark.parametrize("name", ["nodes.yml", "lab.orbit.yml", "my.nodes"])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "cannot be read: No such file or directory"),
+        (lambda path: path.mkdir(), "cannot be read: Is a directory"),
+        (lambda path: path.symlink_to("gone"), "cannot be read: No such file"),
+        (lambda path: path.write_bytes(b"# a\n# \xff\xfe\x00"), ":2: is no text in UTF-8"),
+    ],
+    ids=["missing", "folder", "dangling", "binary"],
+)
+def test_what_cannot_be_read(tmp_path, clean, monkeypatch, capsys, name, make, message):
+    monkeypatch.setenv("ORBIT_DOMAIN", "sb3.orbit-lab.org")
+    path = tmp_path / name
+    make(path)
+    plugin = inventory_loader.get(NAME)
+    assert plugin.verify_file(str(path))
+    with pytest.raises(SystemExit, match=message):
+        plugin.parse(InventoryData(), DataLoader(), str(path))
+
+
+def test_a_list_of_hosts_is_no_file():
+    assert not inventory_loader.get(NAME).verify_file("a.nodes,b.nodes")
 
 
 @pytest.mark.parametrize(
@@ -305,10 +383,6 @@ def test_names_of_files(tmp_path, name, ours):
     path = tmp_path / name
     path.write_text("")
     assert inventory_loader.get(NAME).verify_file(str(path)) is ours
-
-
-def test_a_file_that_is_not_there(tmp_path):
-    assert not inventory_loader.get(NAME).verify_file(str(tmp_path / "missing.nodes"))
 
 
 # Text files
@@ -352,25 +426,30 @@ def test_the_domain_of_a_console(parse, monkeypatch, host, domain):
     ("text", "domain", "message"),
     [
         (TEXT, "", "my.nodes: the text does not say which domain .* ORBIT_DOMAIN"),
-        (TEXT, "demo", "my.nodes: the domain 'demo' has no rule .* ORBIT_CONTROL_IP"),
-        ("[1,1]\n[2,\n", "sb3.orbit-lab.org", "my.nodes, line 2, column 4: expected a pair"),
+        (TEXT, "demo", "my.nodes:2: the domain 'demo' has no rule .* ORBIT_CONTROL_IP"),
+        ("[1,1]\n[2,\n", "sb3.orbit-lab.org", "my.nodes:2:4: expected a pair"),
+        ("[1,1]\n[0,1]\n", "sb3.orbit-lab.org", "my.nodes:2:2: coordinate 0 is outside 1..254"),
+        ("[1,1]\n\0\n", "sb3.orbit-lab.org", r"my.nodes:2:1: .* '\\x00'"),
+        ("[1,1]\n[]\n", "sb3.orbit-lab.org", "my.nodes:2:1: the node set is empty"),
+        ("[1,1]\nomf.a\nOMF.a\n", "sb3.orbit-lab.org", r"my.nodes:3: 'omf.a' and 'OMF.a' have the same name"),
+        (TEXT, "sb 3", "my.nodes: 'sb 3' is not a name of a domain"),
+        (TEXT, "all", "my.nodes: the domain 'all' would be a group"),
         ("# nothing\n", "sb3.orbit-lab.org", "my.nodes: the file names no nodes"),
-        ("[21,1]\n", "grid.orbit-lab.org", r"my.nodes: node \(21,1\) is outside the domain"),
+        ("[21,1]\n", "grid.orbit-lab.org", r"my.nodes:1: node \(21,1\) is outside the domain"),
     ],
 )
 def test_mistakes_in_text_files(parse, monkeypatch, text, domain, message):
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "laptop", "", "", "")))
     if domain:
         monkeypatch.setenv("ORBIT_DOMAIN", domain)
-    with pytest.raises(AnsibleParserError, match=message):
+    with pytest.raises(SystemExit, match=message):
         parse(text, "my.nodes")
 
 
-def test_a_text_file_that_is_no_text(parse, tmp_path, monkeypatch):
+def test_a_line_that_removes_nothing_is_told(parse, monkeypatch, capsys):
     monkeypatch.setenv("ORBIT_DOMAIN", "sb3.orbit-lab.org")
-    (tmp_path / "bad.nodes").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(AnsibleParserError, match="cannot be read"):
-        inventory_loader.get(NAME).parse(InventoryData(), DataLoader(), str(tmp_path / "bad.nodes"))
+    assert hosts(parse("-[1,1]\n[1..2,1]\n", "told.nodes"), "all") == ["node1-1", "node2-1"]
+    assert "told.nodes:1: '-[1,1]' removes nothing" in " ".join(capsys.readouterr().err.split())
 
 
 # The inventories that come with the collection
