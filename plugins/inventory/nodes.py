@@ -291,7 +291,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             config = None if path.endswith(".nodes") else self._load(path, text)
             try:
                 self._add(self._describe_text(path, text) if config is None else self._describe(config))
-            except AnsibleError as error:
+            except (Mistake, NodeSetError):
+                raise
+            except Exception as error:
+                # Ansible's inventory raises plain ones, too. No other plugin must get the file for that.
                 raise Mistake(str(error)) from error
         except Mistake as mistake:
             self._refuse(path, mistake)
@@ -491,14 +494,17 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
     # Adding
 
     def _add(self, testbed: _Testbed) -> None:
-        everybody = self._add_group(_group_of(testbed.domain), testbed, ("domain",))
+        everybody = _group_of(testbed.domain)
+        self._refuse_double_meaning(testbed, [everybody, *(group.name for group in testbed.groups)])
+        self._add_group(everybody, testbed, ("domain",))
         for key, value in testbed.variables.items():
             self.inventory.set_variable(everybody, key, value)
         for name, variables in testbed.hosts.items():
             self._add_host(name, variables, everybody)
         for group in testbed.groups:
             path: Path = ("groups", group.name)
-            name = self._add_group(group.name, testbed, path)
+            name = group.name
+            self._add_group(name, testbed, path)
             # Below the domain's group, so that the variables of a group are the stronger ones.
             self.inventory.add_child(everybody, name)
             variables = dict(group.variables)
@@ -514,12 +520,19 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
             self._refuse_images_of_other_files(group, everybody)
         for name in testbed.nodes:
             self._construct(name)
-        for name in sorted(set(self.inventory.hosts) & set(self.inventory.groups)):
-            if name in testbed.nodes or name in (everybody, *(group.name for group in testbed.groups)):
-                path = ("groups", name) if any(group.name == name for group in testbed.groups) else ()
+        # Also those of keyed_groups are known now.
+        self._refuse_double_meaning(testbed, [])
+
+    def _refuse_double_meaning(self, testbed: _Testbed, groups: t.Sequence[str]) -> None:
+        """Refuse a name that is both a host's and a group's: Ansible would take it for the group."""
+        groups = [*groups, *self.inventory.groups]
+        own = {group.name for group in testbed.groups}
+        for name in sorted({*testbed.nodes, *self.inventory.hosts} & set(groups)):
+            if name in testbed.nodes or name in own or name == _group_of(testbed.domain):
+                path: Path = ("groups", name) if name in own else ()
                 raise Mistake(f"'{name}' is the name of both a host and a group", path, "Rename one of them")
 
-    def _add_group(self, name: str, testbed: _Testbed, path: Path) -> str:
+    def _add_group(self, name: str, testbed: _Testbed, path: Path) -> None:
         """Add a group, unless another domain has it: its nodes would get the variables of both."""
         known = self.inventory.groups.get(name)
         for host in known.get_hosts() if known is not None else ():
@@ -530,7 +543,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
                     path if self._document is not None else (),
                     "Choose another name",
                 )
-        return str(self.inventory.add_group(name))
+        self.inventory.add_group(name)
 
     def _add_host(self, name: str, variables: t.Mapping[str, t.Any], group: str) -> None:
         """Add a host, unless another file says otherwise where it is."""
