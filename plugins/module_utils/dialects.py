@@ -226,8 +226,8 @@ class Request(t.NamedTuple):
                 else None
             )
         if meaning == "names":
-            # The service adds the domain by itself.
-            return ",".join(node.name.partition(".")[0] for node in self.nodes)
+            # The service adds the domain by itself. What the inventory calls the node is nothing to it.
+            return ",".join(node.hrn.partition(".")[0] for node in self.nodes)
         if meaning == "hrns":
             return ",".join(node.hrn for node in self.nodes)
         if meaning == "pairs":

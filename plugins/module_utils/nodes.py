@@ -140,7 +140,10 @@ class _Parser:
         return found
 
     def _here(self) -> str:
-        return f"'{self.text[self.position]}'" if self.position < len(self.text) else "the end"
+        if self.position >= len(self.text):
+            return "the end"
+        char = self.text[self.position]
+        return f"'{char}'" if char.isprintable() else ascii(char)
 
     def _skip(self) -> str:
         while self.position < len(self.text) and self.text[self.position] in " \t":
@@ -267,7 +270,18 @@ def _in_range(value: int) -> bool:
     return 1 <= value <= MAX_COORDINATE
 
 
-def parse_node_file(text: str, *, source: str = "") -> t.List[Member]:
+class NodeFile(t.NamedTuple):
+    """What a text file of nodes says.
+
+    :ivar members: members of the set, in order, each with the line that named it last, from 1.
+    :ivar idle: lines that remove nodes of which none was there, each with its text.
+    """
+
+    members: t.Dict[Member, int]
+    idle: t.Dict[int, str]
+
+
+def read_node_file(text: str, *, source: str = "") -> NodeFile:
     """Parse the text file of nodes which imageNodes5 took.
 
     ``#`` starts a comment, each line has one node set, a leading ``-`` removes its nodes; lines apply in
@@ -275,7 +289,7 @@ def parse_node_file(text: str, *, source: str = "") -> t.List[Member]:
 
     :raises NodeSetError: naming line and column.
     """
-    members: t.Dict[Member, None] = {}
+    file = NodeFile({}, {})
     # Not splitlines(): a form feed or a Unicode separator does not end a line for any editor.
     for number, raw in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         content = raw.partition("#")[0]
@@ -285,16 +299,19 @@ def parse_node_file(text: str, *, source: str = "") -> t.List[Member]:
         removes = bare.startswith("-")
         start = len(content) - len(content.lstrip()) + (1 if removes else 0)
         found = parse_node_set(content[start:], source=source, line=number, column=start + 1)
-        if removes:
-            if not found:
-                raise NodeSetError(
-                    "nothing to remove after '-'", source=source, line=number, column=start + 1
-                )
-            for member in found:
-                members.pop(member, None)
-        else:
-            members.update(dict.fromkeys(found))
-    return list(members)
+        if not found:
+            what = "nothing to remove after '-'" if removes else "the node set is empty"
+            raise NodeSetError(what, source=source, line=number, column=start + 1, remedy=_SYNTAX)
+        if not removes:
+            file.members.update(dict.fromkeys(found, number))
+        elif not [member for member in found if file.members.pop(member, None)]:
+            file.idle[number] = bare
+    return file
+
+
+def parse_node_file(text: str, *, source: str = "") -> t.List[Member]:
+    """Return the members of the text file of nodes which imageNodes5 took, as :func:`read_node_file` does."""
+    return list(read_node_file(text, source=source).members)
 
 
 def domain_size(domain: str) -> t.Optional[t.Tuple[int, int]]:
@@ -335,6 +352,24 @@ def fill(template: str, values: t.Mapping[str, object]) -> str:
     if "{" in rest or "}" in rest:
         raise NodeSetError(f"'{template}' has a brace without its partner", remedy=f"Use {known}")
     return _PLACEHOLDER.sub(replace, template)
+
+
+def check_domain(name: str) -> str:
+    """Return the name of a domain if it is one: what a host name in an HRN may end with.
+
+    :raises NodeSetError: when it is not.
+    """
+    if _HOST_NAME.fullmatch(name) and len(name) <= 253:
+        return name
+    raise NodeSetError(
+        f"'{_shown(name)}' is not a name of a domain",
+        remedy="Use letters, digits, '-' and '.', for example sb1.orbit-lab.org",
+    )
+
+
+def _shown(text: str) -> str:
+    """Return the beginning of a text from outside, without characters that a terminal would act on."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:60])
 
 
 class Domain(t.NamedTuple):
@@ -442,15 +477,30 @@ def _from_record(record: t.Mapping[str, t.Any], domain: Domain) -> Node:
     address = str(record.get("control_ip") or "") or node.control_ip
     if address and not _is_address(address):
         raise NodeSetError(f"the control address '{address}' of {name or node.name} is not an IPv4 address")
-    for value in (name, str(record.get("hrn") or "")):
-        if value and (not _HOST_NAME.fullmatch(value) or len(value) > 253):
-            raise NodeSetError(f"'{value[:60]}' is not a node name", remedy=_SYNTAX)
+    hrn = str(record.get("hrn") or "")
+    if hrn and (not _HOST_NAME.fullmatch(hrn) or len(hrn) > 253):
+        raise NodeSetError(f"'{_shown(hrn)}' is not a name on the services (HRN)", remedy=_SYNTAX)
+    if name:
+        _check_label(name, known=node.x is not None or bool(hrn))
     return node._replace(
         name=name or node.name,
         domain=own.name,
-        hrn=str(record.get("hrn") or "") or node.hrn,
+        hrn=hrn or node.hrn,
         control_ip=address,
     )
+
+
+def _check_label(name: str, known: bool) -> None:
+    """Refuse the name of a record that can be no host of an inventory, or that no service could know.
+
+    Where coordinates or an HRN say which node it is (``known``), the name is only what it is called in
+    results, and may have the letters of any language.
+    """
+    if known and name.isprintable() and " " not in name and len(name) <= 253:
+        return
+    if not _HOST_NAME.fullmatch(name) or len(name) > 253:
+        remedy = _SYNTAX if known else "Say by coordinates (x and y) or by HRN which node it is, or rename it"
+        raise NodeSetError(f"'{_shown(name)}' is not a node name", remedy=remedy)
 
 
 def _coordinate(record: t.Mapping[str, t.Any], key: str) -> t.Optional[int]:

@@ -157,9 +157,7 @@ def test_two_domains_side_by_side(parse):
         "node1-1.sb2.orbit-lab.org",
         "10.12.1.1",
     )
-    with pytest.raises(
-        AnsibleParserError, match=r"'node1-1' is already a node of the domain 'sb1\.orbit-lab\.org'"
-    ):
+    with pytest.raises(SystemExit, match=r"'node1-1' is already a node of the domain 'sb1\.orbit-lab\.org'"):
         parse("plugin: orbit.imaging.nodes\ndomain: sb2.orbit-lab.org\nnodes: '1,1'\n", data=data)
 
 
@@ -179,7 +177,7 @@ def test_compose_and_keyed_groups(parse):
 
 
 def test_a_compose_that_fails(parse):
-    with pytest.raises(AnsibleParserError, match="compose"):
+    with pytest.raises(SystemExit, match=r"nodes\.yml:6:1, compose: "):
         parse("""
             plugin: orbit.imaging.nodes
             domain: sb1.orbit-lab.org
@@ -259,11 +257,12 @@ def test_a_compose_that_fails(parse):
 )
 def test_mistakes_name_file_place_and_remedy(parse, old, new, place, message):
     assert old in SANDBOX
-    with pytest.raises(AnsibleParserError) as caught:
+    with pytest.raises(SystemExit) as caught:
         parse(SANDBOX.replace(old, new, 1))
     text = str(caught.value)
     assert f"nodes.yml{place}: " in text
     assert message in text
+    assert caught.value.code == 4
 
 
 @pytest.mark.parametrize(
@@ -277,14 +276,93 @@ def test_mistakes_name_file_place_and_remedy(parse, old, new, place, message):
     ],
 )
 def test_no_nodes(parse, groups, message):
-    with pytest.raises(AnsibleParserError, match=message):
+    with pytest.raises(SystemExit, match=message):
         parse(f"plugin: orbit.imaging.nodes\ndomain: sb1.orbit-lab.org\n{groups}\n")
 
 
-@pytest.mark.parametrize("text", ["domain: sb1\n", "plugin: other.plugin\n", "- a\n", "a: [\n"])
+LINE = "plugin: orbit.imaging.nodes\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("lab.orbit.yml", "", "lab.orbit.yml: the file is empty"),
+        ("lab.orbit.yml", "# nothing\n---\n", "lab.orbit.yml: the file is empty|must be a mapping"),
+        ("nodes.yml", "\n\n", "nodes.yml: the file is empty"),
+        ("lab.orbit.yml", LINE + "domain: a\0b\n", r"lab.orbit.yml:2: is not YAML: .* '\\x00'"),
+        ("nodes.yml", "\0", r"nodes.yml:1: is not YAML: it has the character '\\x00'"),
+        ("lab.orbit.yml", LINE + "domain: [\n", "lab.orbit.yml:3:1: is not YAML"),
+        ("nodes.yml", "[1,1]\n[0,1]\n", "nodes.yml:2:1: is not YAML"),
+        ("nodes.yml", LINE + "---\n" + LINE, "nodes.yml:2:1: is not YAML"),
+        ("nodes.yml", "- a\n", "nodes.yml:1:1: the file must be a mapping"),
+        ("lab.orbit.yml", "some text\n", "lab.orbit.yml:1:1: the file must be a mapping"),
+        ("nodes.yml", "domain: sb1.orbit-lab.org\n", "nodes.yml:1:1, plugin: the key 'plugin' is missing"),
+        (
+            "nodes.yml",
+            "nodes: all\ngroups: {}\n",
+            "the key 'plugin' is missing. Write: plugin: orbit.imaging",
+        ),
+        ("lab.orbit.yml", "all: {hosts: {a: }}\n", "the key 'plugin' is missing"),
+        (
+            "nodes.yml",
+            "a: 1\nplugin: orbit.imaging.node\n",
+            "nodes.yml:2:1, plugin: 'orbit.imaging.node' is not",
+        ),
+        ("lab.orbit.yml", "plugin: other.plugin\n", "'other.plugin' is not the plugin for this file"),
+        ("nodes.yml", "[" * 3000, "nested too deeply"),
+        ("nodes.yml", "$ANSIBLE_VAULT;1.1;AES256\n3132\n", "nodes.yml: cannot be loaded: "),
+    ],
+)
+def test_files_of_our_names_that_are_not_ours_to_read(parse, name, text, message):
+    with pytest.raises(SystemExit, match=message):
+        parse(text, name)
+
+
+@pytest.mark.parametrize(
+    "text", ["plugin: other.plugin\n", "all:\n  hosts:\n    a:\n", "nodes:\n  hosts:\n    a:\n", "web:\n"]
+)
 def test_other_files_are_left_to_other_plugins(parse, text):
-    with pytest.raises(AnsibleParserError):
+    with pytest.raises(AnsibleParserError, match="for another plugin"):
         parse(text)
+
+
+def test_any_yaml_file_that_names_the_plugin(parse, tmp_path):
+    assert hosts(parse(SANDBOX, "my lab.yml"), "receivers") == ["node5-1", "node6-1", "node7-1"]
+    (tmp_path / "other.yml").write_text("# plugin: orbit.imaging.nodes\nplugin: orbit.imaging.nodes2\n")
+    assert not inventory_loader.get(NAME).verify_file(str(tmp_path / "other.yml"))
+    (tmp_path / "binary.yml").write_bytes(b"\xff")
+    assert not inventory_loader.get(NAME).verify_file(str(tmp_path / "binary.yml"))
+
+
+def test_a_byte_order_mark(parse):
+    assert hosts(parse("\ufeffplugin: orbit.imaging.nodes\ndomain: sb1\nnodes: '1,1'\n"), "sb1") == [
+        "node1-1"
+    ]
+
+
+@pytest.mark.parametrize("name", ["nodes.yml", "lab.orbit.yml", "my.nodes"])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "cannot be read: No such file or directory"),
+        (lambda path: path.mkdir(), "cannot be read: Is a directory"),
+        (lambda path: path.symlink_to("gone"), "cannot be read: No such file"),
+        (lambda path: path.write_bytes(b"# a\n# \xff\xfe\x00"), ":2: is no text in UTF-8"),
+    ],
+    ids=["missing", "folder", "dangling", "binary"],
+)
+def test_what_cannot_be_read(tmp_path, clean, monkeypatch, capsys, name, make, message):
+    monkeypatch.setenv("ORBIT_DOMAIN", "sb3.orbit-lab.org")
+    path = tmp_path / name
+    make(path)
+    plugin = inventory_loader.get(NAME)
+    assert plugin.verify_file(str(path))
+    with pytest.raises(SystemExit, match=message):
+        plugin.parse(InventoryData(), DataLoader(), str(path))
+
+
+def test_a_list_of_hosts_is_no_file():
+    assert not inventory_loader.get(NAME).verify_file("a.nodes,b.nodes")
 
 
 @pytest.mark.parametrize(
@@ -307,8 +385,192 @@ def test_names_of_files(tmp_path, name, ours):
     assert inventory_loader.get(NAME).verify_file(str(path)) is ours
 
 
-def test_a_file_that_is_not_there(tmp_path):
-    assert not inventory_loader.get(NAME).verify_file(str(tmp_path / "missing.nodes"))
+# Each node is one host, each host one node
+
+HEAD = "plugin: orbit.imaging.nodes\ndomain: sb1.orbit-lab.org\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "name: 'node{x}'\nnodes: '[1..4,1..2]'\n",
+            r":4:1, nodes: \[1,1\] .* and \[1,2\] .* both the host 'node1'",
+        ),
+        ("name: fixed\nnodes: '[1..2,1]'\n", "are both the host 'fixed'"),
+        (
+            "name: 'n{x}'\ngroups: {a: {nodes: '1,1'}, b: {nodes: '1,2'}}\n",
+            ":4:33, groups.b.nodes: .* both the host",
+        ),
+        (
+            "name: 'n{x}'\nnodes: ['1,1', n1]\n",
+            ":4:16, nodes.1: .* the node known as n1 only are both the host 'n1'",
+        ),
+        ("name: 'n{x}{y}'\nnodes: '[[1,11],[11,1]]'\n", r"\[1,11\] .* and \[11,1\] .* both the host 'n111'"),
+        (
+            "control_ip: '10.1.{x}.1'\nnodes: '[1..2,1..2]'\n",
+            "'node1-1' and 'node1-2' have the same control address",
+        ),
+        ("nodes: omf.a,OMF.a\n", r"'omf.a' and 'OMF.a' have the same name on the services \(HRN\) omf.a"),
+        (
+            "nodes: senders\ngroups: {senders: {nodes: senders}}\n",
+            ":4:10, groups.senders: .* both a host and a group",
+        ),
+        ("nodes: sb1_orbit_lab_org\n", "'sb1_orbit_lab_org' is the name of both a host and a group"),
+        ("nodes: '1,1'\nkeyed_groups: [{key: \"'node1-1'\", separator: ''}]\n", "both a host and a group|^$"),
+        ("name: localhost\nnodes: '1,1'\n", "the host name 'localhost' means something else"),
+        ("nodes: all.sb1.orbit-lab.org,ungrouped\n", "the host name 'ungrouped' means something else"),
+    ],
+)
+def test_no_two_nodes_are_one_host(parse, text, message):
+    if message.endswith("^$"):
+        # A name with a hyphen is no group: Ansible writes it with an underscore.
+        assert hosts(parse(HEAD + text), "node1_1") == ["node1-1"]
+        return
+    with pytest.raises(SystemExit, match=message):
+        parse(HEAD + text)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("", "name: n{x}-{y}\n", "'node1-1' and 'n1-1' have the same coordinates"),
+        ("", "control_ip: '10.9.{x}.{y}'\n", "10.11.1.1 and .*10.9.1.1 are both the host 'node1-1'"),
+        ("", "ansible_host: '127.9.{x}.{y}'\n", "another file gives 'node1-1' ansible_host = '10.11.1.1'"),
+        (
+            "",
+            "name: 'n{x}-{y}'\ndomain: other\ncontrol_ip: '10.11.{x}.{y}'\n",
+            "same control address 10.11.1.1",
+        ),
+        (
+            "groups: {a: {nodes: '1,1', image: x}}",
+            "groups: {a: {nodes: '1,1', image: y}}",
+            "another file gives the group",
+        ),
+        (
+            "groups: {a: {nodes: '1,1', image: x}}",
+            "groups: {b: {nodes: '1,1', image: y}}",
+            "in the group 'a' with the image",
+        ),
+        (
+            "groups: {a: {nodes: '1,1', vars: {orbit_image: x}}}",
+            "groups: {b: {nodes: '1,1', image: y}}",
+            "in the group 'a' with the image 'x', here 'y'",
+        ),
+        (
+            "groups: {a: {nodes: '1,1'}}",
+            "name: 'n{x}'\ndomain: other\ncontrol_ip: '10.8.{x}.{y}'\ngroups: {a: {nodes: '1,1'}}",
+            "groups.a: the group 'a' is already one of the domain 'sb1.orbit-lab.org'",
+        ),
+        (
+            "",
+            "name: 'n{x}'\ndomain: sb1-orbit.lab-org\ncontrol_ip: '10.8.{x}.{y}'\n",
+            "domain: the group 'sb1_orbit_lab_org' is already one of the domain",
+        ),
+        (
+            "groups: {a: {nodes: '1,1'}}",
+            "name: a\ndomain: other\ncontrol_ip: '10.8.{x}.{y}'\n",
+            "both a host and a group",
+        ),
+    ],
+)
+def test_nor_in_several_files(parse, first, second, message):
+    data = parse(HEAD + "nodes: '1,1'\n" + first)
+    text = HEAD + "nodes: '1,1'\n" + second
+    if "domain: other" in second or "domain: sb1-" in second:
+        text = text.replace("domain: sb1.orbit-lab.org\n", "", 1)
+    with pytest.raises(SystemExit, match=message):
+        parse(text, data=data)
+
+
+def test_the_same_in_several_files(parse, monkeypatch):
+    data = parse(HEAD + "groups: {a: {nodes: '1..2,1', image: x}}\n")
+    parse(HEAD + "groups: {b: {nodes: '2..3,1', image: x}, c: {nodes: '4,1', image: y}}\n", data=data)
+    monkeypatch.setenv("ORBIT_DOMAIN", "sb1.orbit-lab.org")
+    parse("[1..5,1]\n", "my.nodes", data=data)
+    assert hosts(data, "sb1_orbit_lab_org") == [f"node{x}-1" for x in range(1, 6)]
+
+
+def test_more_variables_for_a_node_from_a_plain_inventory(parse):
+    data = InventoryData()
+    data.add_host("node1-1")
+    data.set_variable("node1-1", "orbit_disk", "/dev/sdb")
+    data.add_host("spare")
+    data.set_variable("spare", "orbit_control_ip", "10.11.2.1")
+    assert variables(parse(HEAD + "nodes: '1,1'\n", data=data), "node1-1")["orbit_disk"] == "/dev/sdb"
+    with pytest.raises(SystemExit, match="'spare' and 'node2-1' have the same control address"):
+        parse(HEAD + "nodes: '2,1'\n", data=data)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nodes: []\n", ":3:1, nodes: the node set is empty"),
+        ("nodes:\n", ":3:1, nodes: a node set must be a text"),
+        ("groups: {a: {nodes: []}}\n", "groups.a.nodes: the node set is empty"),
+        ("nodes: ['1,1', [2, 1]]\n", ":3:16, nodes.1: a node set must be a text"),
+        ("nodes: [[1, 1], [2, 1]]\n", ":3:1, nodes: a node set must be a text. Put it in quotes"),
+        ("nodes: '1,1'\ngroups: {a: {nodes: '1,1', image: }}\n", "groups.a.image: 'image' says nothing"),
+        ("nodes: '1,1'\nsize:\n", ":4:1, size: 'size' must be columns and rows"),
+        ("nodes: '1,1'\ncontrol_ip:\n", ":4:1, control_ip: 'control_ip' says nothing"),
+        ("nodes: '1,1'\nvars: {a: 1, a: 2}\n", ":4:14: the key 'a' is there twice, first in line 4"),
+        (
+            "groups:\n  a: {nodes: '1,1'}\n  b: {nodes: '2,1'}\n  a: {nodes: '3,1'}\n",
+            ":6:3: the key 'a' is there twice",
+        ),
+        (
+            "nodes: '1,1'\ndomain: sb2.orbit-lab.org\n",
+            ":4:1: the key 'domain' is there twice, first in line 2",
+        ),
+        ("nodes: '1,1'\nvars: {a-b: 1}\n", ":4:8, vars.a-b: 'a-b' is not a name of a variable"),
+        ("nodes: '1,1'\nvars: {1: 1}\n", "'1' is not a name of a variable"),
+        ("nodes: '1,1'\nvars: {orbit_domain: x}\n", "each host has its own. It is said by the key 'domain'"),
+        (
+            "nodes: '1,1'\nvars: {ansible_host: x}\n",
+            ":4:8, vars.ansible_host: 'ansible_host' cannot be set here",
+        ),
+        (
+            "groups: {a: {nodes: '1,1', vars: {orbit_x: 2}}}\n",
+            "groups.a.vars.orbit_x: 'orbit_x' cannot be set",
+        ),
+        (
+            "groups: {a: {nodes: '1,1', image: b, vars: {orbit_image: c}}}\n",
+            "'image' of the group says this already",
+        ),
+        (
+            "groups: {a: {nodes: '1,1', image: b}, c: {nodes: '1,1', vars: {orbit_image: d}}}\n",
+            "already in the group 'a' with the image 'b', here 'd'",
+        ),
+        ("nodes: '1,1'\nansible_host: '-o{x}'\n", ":4:1, ansible_host: '-o1' is no address"),
+        ("nodes: '1,1'\nansible_host: 'a {x}'\n", "'a 1' is no address to connect to"),
+        ("nodes: '1,1'\ncompose: {a: 1}\n", "compose.a: an expression must be a text"),
+        ("nodes: '1,1'\nkeyed_groups: {key: orbit_x}\n", ":4:1, keyed_groups: 'keyed_groups' must be a list"),
+        ("nodes: '1,1'\nkeyed_groups: [{prefix: a}]\n", ":4:16, keyed_groups.0: .* has a 'key'"),
+        ("nodes: '1,1'\nkeyed_groups: [{key: orbit_x, prefx: a}]\n", "keyed_groups.0.prefx: unknown key"),
+        ("nodes: '1,1'\nstrict: sometimes\n", ":4:1, strict: 'strict' must be true or false"),
+        ("groups: {localhost: {nodes: '1,1'}}\n", "'localhost' is not a name for a group"),
+        ("groups: {1: {nodes: '1,1'}}\n", "'1' is not a name for a group"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(parse, text, message):
+    with pytest.raises(SystemExit, match=message):
+        parse(HEAD + text)
+
+
+@pytest.mark.parametrize("name", ["a b", "b\u00fchne.org", "all", "localhost.", "a/b"])
+def test_what_is_no_domain(parse, name):
+    with pytest.raises(SystemExit, match=r":2:1, domain: "):
+        parse(f"plugin: orbit.imaging.nodes\ndomain: {name}\ncontrol_ip: '10.1.{{x}}.{{y}}'\nnodes: '1,1'\n")
+
+
+def test_aliases_and_merged_mappings(parse):
+    data = parse(
+        HEAD
+        + "vars: &all {a: 1}\ngroups:\n"
+        + "  one: {nodes: '1,1', vars: &one {<<: *all, b: 2}}\n"
+        + "  two: {nodes: '2,1', vars: {<<: *all, <<: *one, c: 3}}\n"
+    )
+    assert (variables(data, "node1-1")["b"], variables(data, "node2-1")["c"]) == (2, 3)
 
 
 # Text files
@@ -352,25 +614,30 @@ def test_the_domain_of_a_console(parse, monkeypatch, host, domain):
     ("text", "domain", "message"),
     [
         (TEXT, "", "my.nodes: the text does not say which domain .* ORBIT_DOMAIN"),
-        (TEXT, "demo", "my.nodes: the domain 'demo' has no rule .* ORBIT_CONTROL_IP"),
-        ("[1,1]\n[2,\n", "sb3.orbit-lab.org", "my.nodes, line 2, column 4: expected a pair"),
+        (TEXT, "demo", "my.nodes:2: the domain 'demo' has no rule .* ORBIT_CONTROL_IP"),
+        ("[1,1]\n[2,\n", "sb3.orbit-lab.org", "my.nodes:2:4: expected a pair"),
+        ("[1,1]\n[0,1]\n", "sb3.orbit-lab.org", "my.nodes:2:2: coordinate 0 is outside 1..254"),
+        ("[1,1]\n\0\n", "sb3.orbit-lab.org", r"my.nodes:2:1: .* '\\x00'"),
+        ("[1,1]\n[]\n", "sb3.orbit-lab.org", "my.nodes:2:1: the node set is empty"),
+        ("[1,1]\nomf.a\nOMF.a\n", "sb3.orbit-lab.org", r"my.nodes:3: 'omf.a' and 'OMF.a' have the same name"),
+        (TEXT, "sb 3", "my.nodes: 'sb 3' is not a name of a domain"),
+        (TEXT, "all", "my.nodes: the domain 'all' would be a group"),
         ("# nothing\n", "sb3.orbit-lab.org", "my.nodes: the file names no nodes"),
-        ("[21,1]\n", "grid.orbit-lab.org", r"my.nodes: node \(21,1\) is outside the domain"),
+        ("[21,1]\n", "grid.orbit-lab.org", r"my.nodes:1: node \(21,1\) is outside the domain"),
     ],
 )
 def test_mistakes_in_text_files(parse, monkeypatch, text, domain, message):
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "laptop", "", "", "")))
     if domain:
         monkeypatch.setenv("ORBIT_DOMAIN", domain)
-    with pytest.raises(AnsibleParserError, match=message):
+    with pytest.raises(SystemExit, match=message):
         parse(text, "my.nodes")
 
 
-def test_a_text_file_that_is_no_text(parse, tmp_path, monkeypatch):
+def test_a_line_that_removes_nothing_is_told(parse, monkeypatch, capsys):
     monkeypatch.setenv("ORBIT_DOMAIN", "sb3.orbit-lab.org")
-    (tmp_path / "bad.nodes").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(AnsibleParserError, match="cannot be read"):
-        inventory_loader.get(NAME).parse(InventoryData(), DataLoader(), str(tmp_path / "bad.nodes"))
+    assert hosts(parse("-[1,1]\n[1..2,1]\n", "told.nodes"), "all") == ["node1-1", "node2-1"]
+    assert "told.nodes:1: '-[1,1]' removes nothing" in " ".join(capsys.readouterr().err.split())
 
 
 # The inventories that come with the collection

@@ -11,6 +11,7 @@ from ansible_collections.orbit.imaging.plugins.module_utils.nodes import (
     Domain,
     Node,
     NodeSetError,
+    check_domain,
     control_ip_of,
     domain_size,
     fill,
@@ -19,6 +20,7 @@ from ansible_collections.orbit.imaging.plugins.module_utils.nodes import (
     make_nodes,
     parse_node_file,
     parse_node_set,
+    read_node_file,
 )
 
 GRID = "grid.orbit-lab.org"
@@ -169,10 +171,36 @@ def test_node_file():
     ]
 
 
+def test_lines_of_a_node_file():
+    file = read_node_file("[1..2,1]\n# none\n[1,1]\n-[5,5] # gone\n-[1..9,9]\n-[2,1]\n[4,4]\n")
+    assert file.members == {(1, 1): 3, (4, 4): 7}
+    assert file.idle == {4: "-[5,5]", 5: "-[1..9,9]"}
+
+
+@pytest.mark.parametrize("char", ["\0", "\x1b", "\u2060"])
+def test_a_character_that_cannot_be_shown_is_described(char):
+    with pytest.raises(NodeSetError) as caught:
+        read_node_file(f"[1,1]\n{char}\n", source="my.nodes")
+    assert str(caught.value).isprintable()
+    assert ascii(char) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["sb1.orbit-lab.org", "demo", "it7-100"])
+def test_names_of_domains(name):
+    assert check_domain(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "a b", "sb1.", "b\u00fchne", "a/b", "x" * 254, "a\nb"])
+def test_what_is_no_name_of_a_domain(name):
+    with pytest.raises(NodeSetError, match="is not a name of a domain"):
+        check_domain(name)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "column"),
     [
         ("[1,1]\n  [2,x]\n", 2, 6),
+        ("[1,1]\n[]\n", 2, 1),
         ("# all\n-\n", 2, 2),
         ("-[0,1]", 1, 3),
         ("[1,1]\f[2,2]", 1, 6),
@@ -300,6 +328,29 @@ def test_a_name_of_another_lab_is_an_opaque_key():
     assert make_nodes(["omf.nicta.node1"], "norbit") == [
         Node("omf.nicta.node1", "norbit", None, None, "omf.nicta.node1", "")
     ]
+
+
+@pytest.mark.parametrize("name", ["n\u0153ud-1", "\u30ce\u30fc\u30c91", "rack2/7", "caf\u00e9_x", "-x"])
+@pytest.mark.parametrize("known", [{"x": 3, "y": 4}, {"hrn": f"node3-4.{GRID}", "control_ip": "10.10.3.4"}])
+def test_what_the_inventory_calls_a_known_node_is_free(name, known):
+    (node,) = make_nodes([{"name": name, "domain": GRID, **known}], GRID)
+    assert (node.name, node.hrn, node.control_ip) == (name, f"node3-4.{GRID}", "10.10.3.4")
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"name": "n\u0153ud-1"}, "'n\u0153ud-1' is not a node name. Say by coordinates"),
+        ({"name": "n\u0153ud-1", "control_ip": "10.10.1.1"}, "'n\u0153ud-1' is not a node name"),
+        ({"name": "node1-1", "hrn": "n\u0153ud"}, "'n\u0153ud' is not a name on the services"),
+        ({"name": "a\nb", "x": 1, "y": 1}, r"'a\\nb' is not a node name"),
+        ({"name": "a\x1b[2J", "x": 1, "y": 1}, r"'a\\x1b\[2J' is not a node name"),
+        ({"name": "\u00e9" * 254, "x": 1, "y": 1}, ".* is not a node name"),
+    ],
+)
+def test_only_the_node_with_an_impossible_name_is_refused(record, message):
+    with pytest.raises(NodeSetError, match=f"nodes, item 2: {message}"):
+        make_nodes(["node2-2", record], GRID)
 
 
 @pytest.mark.parametrize(
