@@ -19,7 +19,7 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.run.progress import 
 Report = dict[str, t.Any]
 
 # What the client says of its way: writing, and reading back what it has written.
-_PROGRESS = re.compile(r"(?:Progress|Verifying|Comparing): (\d+)%")
+_PROGRESS = re.compile(r"(?:Progress|Flushing|Verifying|Comparing): (\d+)%")
 # Not anchored: the client's messages may run into each other.
 _WROTE = re.compile(r"Wrote (\d+) bytes \((\d+) actual\)")
 _KEPT = re.compile(r"Kept (\d+) of (\d+) chunks")

@@ -362,18 +362,20 @@ def test_a_short_write_is_completed(disk: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("result", "problem"),
     [
-        (lambda: 0, "takes no more data at byte 1536"),
-        (lambda: os.pwrite(-1, b"", 0), "cannot write at byte 1536"),
+        (lambda: 0, "takes no more data at byte 51200"),
+        (lambda: os.pwrite(-1, b"", 0), "cannot write at byte 51200"),
     ],
 )
 def test_a_write_error_names_the_place(
     disk: Path, monkeypatch: pytest.MonkeyPatch, result: Callable[[], int], problem: str
 ) -> None:
     real = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: result() if fd >= 0 else real(fd, data, at))
+    monkeypatch.setattr(
+        os, "pwrite", lambda fd, data, at: result() if fd >= 0 and at >= 51200 else real(fd, data, at)
+    )
     with Target.open(disk, allow_file=True) as target:
         with pytest.raises(NdzError, match=problem):
-            write(target, make_chunk(2, [(3, 7)], noise(7)))
+            write(target, make_chunk(2, [(100, 7)], noise(7)))
         assert target.bytes_written == 0
 
 

@@ -262,8 +262,12 @@ class Client:
         self._joined_at = time.monotonic()
         self._tell("Progress: 100% 000000 000000", self._out)
         checks.finish_kept(target)
-        target.sync()
+        self._finish(target)
         return False
+
+    def _finish(self, target: Target) -> None:
+        """See that all is on the disk; a file that is stored as it is brings all of its partition table."""
+        target.finish(lambda percent: self._tell(f"Flushing: {percent}%"), table=not self.config.plain)
 
     def _tell(self, text: str, to: TextIO | None = None) -> None:
         """Print a line about progress."""
@@ -487,7 +491,7 @@ class Client:
         finally:
             writers.close()
         self._checks.finish_kept(target)
-        target.sync()
+        self._finish(target)
         self._leave(target)
 
     def _receive(self) -> float:

@@ -9,7 +9,8 @@ server, or silent for too long; 130 interrupted; 255 the network cannot be used,
 
 stdout gets ``Progress: P% SSSSSS NNNNNN`` (percent, seconds, chunks left) for every ten percent and
 ``Left the team after N seconds on the field!``; stderr the rest, ``Wrote A bytes (B actual)`` among it: A
-with free ranges, B really written. ``--resume`` adds ``Comparing: P%`` and ``Kept K of N chunks`` before
+with free ranges, B really written, and before it ``Flushing: P%``, which of what was not on the disk yet is
+now. ``--resume`` adds ``Comparing: P%`` and ``Kept K of N chunks`` before
 joining, ``--verify`` adds ``Verifying: P%`` and ``Verified N bytes`` before ``Wrote``, all on stderr.
 """
 
