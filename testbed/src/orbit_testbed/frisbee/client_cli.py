@@ -63,7 +63,13 @@ def build_parser() -> Parser:
     add("-m", dest="group", required=True, metavar="ADDRESS", help="group, broadcast or server address")
     add("-i", dest="interface", metavar="ADDRESS", help="own address, of the interface to use")
     add("-b", dest="broadcast", action="store_true", help="-m is a broadcast address")
-    add("-S", dest="server", metavar="ADDRESS", help="listen to this server only")
+    add(
+        "-S",
+        "--server",
+        dest="server",
+        metavar="ADDRESS[,ADDRESS...]",
+        help="listen to this server (one of these) only",
+    )
     add("-s", dest="partition", type=whole_number(1, 128), metavar="N", help="write into this partition")
     add("-D", dest="kind", type=whole_number(0, 255), metavar="TYPE", help="then set its type (MBR)")
     add("-z", dest="zero", action="store_true", help="zero free ranges (default: leave them)")

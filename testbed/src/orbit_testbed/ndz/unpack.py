@@ -212,6 +212,11 @@ class Target:
         """Number of bytes that may be written."""
         return self._sectors * SECTOR
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything was written."""
+        return self._head is not None
+
     def check(self, index: ChunkIndex) -> None:
         """Raise :class:`NdzError` when a chunk cannot be written here, as far as its index tells."""
         end = index.regions[-1].end
