@@ -21,7 +21,7 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.run.progress import 
 Report = dict[str, t.Any]
 
 # What the client says of its way: writing, and reading back what it has written.
-_PROGRESS = re.compile(r"(?:Progress|Verifying|Comparing): ([0-9]{1,3})%")
+_PROGRESS = re.compile(r"(?:Progress|Flushing|Verifying|Comparing): ([0-9]{1,3})%")
 # Not anchored: the client's messages may run into each other. No more digits than a counter has.
 _N = r"([0-9]{1,19})"
 _WROTE = re.compile(rf"Wrote {_N} bytes \({_N} actual\)")

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
+import select
 import socket
 import struct
 import threading
@@ -20,6 +22,7 @@ import pytest
 from orbit_frisbee.frisbee import wire
 from orbit_frisbee.frisbee.client import ClientError
 from orbit_frisbee.frisbee.net import Endpoint, NetError
+from orbit_frisbee.ndz import manifest
 from orbit_frisbee.ndz.format import NdzError
 from orbit_frisbee.ndz.unpack import Target
 
@@ -107,14 +110,34 @@ def test_two_servers(stand: Stand) -> None:
 
     server = stand.keep(HandServer(image, change=change))
     intruder.append(stand.keep(Party(server.group, server.port, "127.0.0.2")))
-    waiting = fetch(stand, server, len(disk))
-    with pytest.raises(ClientError, match=r"two servers, 127\.0\.0\.1 and 127\.0\.0\.2") as caught:
-        waiting.wait()
-    assert caught.value.status == 255
+    # A datagram now and then is no server.
+    waiting = fetch(stand, server, len(disk)).wait()
+    assert waiting.disk.read_bytes() == disk
+    assert waiting.client.strangers > 0
     # Pinned, it hears only the right one.
     pinned = fetch(stand, server, len(disk), server=HOME).wait()
     assert pinned.disk.read_bytes() == disk
     assert pinned.client.strangers > 0
+
+
+def test_two_servers_that_both_serve(stand: Stand) -> None:
+    """Nobody can tell which image is wanted, so nobody is told that all is well."""
+    image, disk = make_image(3)
+    intruder: list[Party] = []
+
+    def change(chunk: int, block: int, datagram: bytes) -> bytes:
+        if waiting.client._assembly.complete:
+            with contextlib.suppress(OSError):  # it is closed first
+                intruder[0].send(wire.encode_block(intruder[0].own, chunk, block, b"evil"))
+        return datagram
+
+    server = stand.keep(HandServer(image, change=change))
+    intruder.append(stand.keep(Party(server.group, server.port, "127.0.0.2")))
+    waiting = fetch(stand, server, len(disk), ascending=True, read_ahead=1)
+    with pytest.raises(ClientError, match=r"two servers, 127\.0\.0\.1 and 127\.0\.0\.2") as caught:
+        waiting.wait()
+    assert caught.value.status == 255
+    assert "Wrote" not in waiting.err.getvalue()
 
 
 def test_a_pinned_server_that_does_not_answer(stand: Stand) -> None:
@@ -138,12 +161,28 @@ def test_the_image_changes_its_length(stand: Stand) -> None:
     image, disk = make_image(2)
 
     def change(chunk: int, block: int, datagram: bytes) -> bytes:
-        return wire.encode_join_reply(server.own, 1024) if block == 700 else datagram
+        if waiting.client._assembly.complete and block == 700:
+            server._count = 1024
+            return wire.encode_join_reply(server.own, 1024)
+        return datagram
 
     server = stand.keep(HandServer(image, change=change))
+    waiting = fetch(stand, server, len(disk), ascending=True, read_ahead=1)
     with pytest.raises(ClientError, match="now serves 1024 blocks instead of 2048") as caught:
-        fetch(stand, server, len(disk)).wait()
+        waiting.wait()
     assert caught.value.status == 1
+
+
+def test_one_wrong_word_about_the_length_is_not_believed(stand: Stand) -> None:
+    image, disk = make_image(2)
+
+    def change(chunk: int, block: int, datagram: bytes) -> bytes:
+        if block in (0, 700):
+            server.send(wire.encode_join_reply(server.own, (0, 1024, 1 << 30)[block % 3]))
+        return datagram
+
+    server = stand.keep(HandServer(image, change=change))
+    assert fetch(stand, server, len(disk)).wait().disk.read_bytes() == disk
 
 
 def test_a_byte_changes_on_the_way(stand: Stand) -> None:
@@ -206,6 +245,107 @@ def test_an_error_in_a_writer_ends_the_client_though_the_server_is_silent(stand:
     with pytest.raises(NdzError, match="chunk 0: magic"):
         fetch(stand, server, len(disk), silence=20.0, ascending=True).wait()
     assert time.monotonic() - start < 10
+
+
+class Forger(Party):
+    """Answers each JOIN at once with what is not so, and perhaps sends blocks of its own."""
+
+    def __init__(self, group: str, port: int, blocks: int, image: bytes = b"", plain: bool = False) -> None:
+        super().__init__(group, port, "127.0.0.2")
+        self._blocks, self._image, self._plain = blocks, image, plain
+        self._wake = os.eventfd(0)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while self._wake not in select.select([self.endpoint.rx, self._wake], [], [])[0]:
+            for datagram in self.hear(0):
+                with contextlib.suppress(wire.WireError):
+                    self._answer(wire.decode(datagram)[0])
+
+    def _answer(self, message: object) -> None:
+        if isinstance(message, wire.Join):
+            self.send(wire.encode_join_reply(self.own, self._blocks))
+        elif isinstance(message, wire.Join2):
+            self.send(wire.encode_join2_reply(self.own, message.client, self._blocks * 1024))
+        elif isinstance(message, wire.Request | wire.PartialRequest):
+            for first, count in wire.runs(message.bits):
+                for block in range(first, first + count):
+                    at = (message.chunk * 1024 + block) * 1024
+                    if at < len(self._image):
+                        data = self._image[at : at + 1024]
+                        self.send(wire.encode_block(self.own, message.chunk, block, data))
+
+    def stop(self) -> None:
+        os.eventfd_write(self._wake, 1)
+        self._thread.join(DEADLINE)
+        os.close(self._wake)
+        self.close()
+
+
+class LateServer(HandServer):
+    """A server whose answer to a JOIN comes after that of everybody else."""
+
+    def __init__(self, image: bytes, *, deaf_to: int = 2, **options: Any) -> None:
+        self._deaf_to = deaf_to
+        super().__init__(image, **options)
+
+    def _answer(self, datagram: bytes, source: tuple[str, int]) -> None:
+        if datagram[4] in (wire.JOIN, wire.JOIN2):
+            self._deaf_to -= 1
+            if self._deaf_to >= 0:
+                return
+        super()._answer(datagram, source)
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 1024, 2049, 1 << 22])
+@pytest.mark.parametrize("how", ["nothing", "manifest", "pinned", "unicast"])
+def test_a_forged_answer_ends_no_client(stand: Stand, blocks: int, how: str) -> None:
+    image, disk = make_image(2)
+    server = stand.keep(LateServer(image, unicast=how == "unicast"))
+    stand.keep(Forger(server.group, server.port, blocks))
+    options: dict[str, Any] = {}
+    if how == "manifest":
+        options["manifest"] = manifest.of_image(stand.file(image))
+    elif how == "pinned":
+        options["server"] = f"127.0.0.9,{HOME}"
+    waiting = fetch(stand, server, len(disk), **options).wait()
+    assert waiting.disk.read_bytes() == disk
+    assert "Wrote" in waiting.err.getvalue()
+
+
+@pytest.mark.parametrize("size", [1, 5000, 1 << 30])
+def test_a_forged_answer_for_a_plain_file(stand: Stand, size: int) -> None:
+    content = os.urandom(3000)
+    server = stand.keep(LateServer(content))
+    stand.keep(Forger(server.group, server.port, size))
+    waiting = fetch(stand, server, 4096, plain=True).wait()
+    assert waiting.disk.read_bytes()[:3000] == content
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_forger_whose_chunks_are_none(stand: Stand, known: bool) -> None:
+    image, disk = make_image(2)
+    server = stand.keep(LateServer(image))
+    other = make_image(2, seed=9)[0] if known else bytes(2 << 20)
+    stand.keep(Forger(server.group, server.port, 2048, other))
+    options = {"manifest": manifest.of_image(stand.file(image))} if known else {}
+    waiting = fetch(stand, server, len(disk), **options).wait()
+    assert waiting.disk.read_bytes() == disk
+    assert "127.0.0.2 does not seem to be the server: " in waiting.err.getvalue()
+
+
+def test_a_wrong_first_answer_in_the_servers_name(stand: Stand) -> None:
+    """What comes from the server's own address, and is not so, is found out by asking again."""
+    image, disk = make_image(2)
+    server = stand.keep(LateServer(image, mute_after=0))
+    waiting = fetch(stand, server, len(disk))
+    wait_until(lambda: bool(server.seen), "a JOIN")
+    server.send(wire.encode_join_reply(server.own, 5000))
+    wait_until(lambda: waiting.client._blocks == 5000, "a client that is deceived")
+    wait_until(lambda: waiting.client._blocks == 2048, "one that has asked again")
+    server._mute_after = None
+    assert waiting.wait().disk.read_bytes() == disk
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ def put_gpt(
         return raw[:16] + struct.pack("<I", zlib.crc32(raw)) + raw[20:]
 
     factor = unit // SECTOR
-    put(path, 0, mbr([(0xEE, 1, blocks * factor - 1)]))
+    put(path, 0, mbr([(0xEE, 1, blocks - 1)]))
     put(path, factor, header(1, blocks - 1, 2).ljust(unit, b"\0"))
     put(path, 2 * factor, entries)
     put(path, (blocks - 1 - table_blocks) * factor, entries)

@@ -187,12 +187,17 @@ def relocated(chunk: bytearray, base: int, sectors: int = 1000) -> bytes:
 def test_lilo_addresses_are_moved() -> None:
     data = bytearray(noise(3))
     data[100:105] = bytes([0x10, 0x20, 0x40, 0x30, 7])
-    data[200:205] = bytes([0xFF, 0xFF, 0x60, 0xFF, 0x01])  # 32 bits wide: 0x01ffffff
+    data[200:205] = bytes([0xFF, 0xFF, 0xB0, 0xFF, 0x01])  # 32 bits wide: 0x01ffffff
+    data[300:305] = bytes([0xFF, 0xFF, 0x70, 0x00, 0x09])  # linear: 24 bits and a count, whatever else is set
+    data[400:405] = bytes([1, 2, 0x80, 3, 4])  # cylinder, head and sector: nobody can move that
     data[512:522] = bytes([1, 0, 0x40, 0, 1, 2, 0, 0x40, 0, 1])
     data[522:527] = bytes(5)  # ends the map
-    chunk = make_chunk(2, [(5, 3)], data, relocations=[(3, 5, 100, 5), (3, 5, 200, 5), (4, 6, 0, 512)])
+    chunk = make_chunk(
+        2, [(5, 3)], data, relocations=[(3, 5, at, 5) for at in (100, 200, 300, 400)] + [(4, 6, 0, 512)]
+    )
     data[100:105] = bytes([0x0F, 0x21, 0x40, 0x30, 7])
-    data[200:205] = bytes([0xFE, 0x00, 0x60, 0x00, 0x02])
+    data[200:205] = bytes([0xFE, 0x00, 0xB0, 0x00, 0x02])
+    data[300:305] = bytes([0xFE, 0x00, 0x70, 0x01, 0x09])
     data[512:522] = bytes([0, 1, 0x40, 0, 1, 1, 1, 0x40, 0, 1])
     assert relocated(chunk, 0xFF) == data
 
@@ -206,14 +211,15 @@ def test_a_lilo_address_that_grows_too_large_is_refused() -> None:
 
 
 def test_the_lilo_checksum_is_made_after_all_addresses() -> None:
+    """It stands before the 19 descriptors and covers their two sectors; the relocation names their end."""
     data = bytearray(noise(2))
-    data[0:5] = bytes([1, 0, 0x40, 0, 1])
-    chunk = make_chunk(2, [(5, 2)], data, relocations=[(5, 6, 478, 2), (3, 5, 0, 5)])
-    data[0:5] = bytes([101, 0, 0x40, 0, 1])
+    data[38:43] = bytes([1, 0, 0x40, 0, 1])
+    chunk = make_chunk(2, [(5, 2)], data, relocations=[(5, 6, 478, 2), (3, 5, 38, 5)])
+    data[38:43] = bytes([101, 0, 0x40, 0, 1])
     checksum = 0xABCD
-    for i in range(0, 990, 2):
+    for i in range(2, 1024, 2):
         checksum ^= data[i] | data[i + 1] << 8
-    data[990:992] = checksum.to_bytes(2, "little")
+    data[0:2] = checksum.to_bytes(2, "little")
     assert relocated(chunk, 100) == data
 
 
@@ -362,18 +368,20 @@ def test_a_short_write_is_completed(disk: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("result", "problem"),
     [
-        (lambda: 0, "takes no more data at byte 1536"),
-        (lambda: os.pwrite(-1, b"", 0), "cannot write at byte 1536"),
+        (lambda: 0, "takes no more data at byte 51200"),
+        (lambda: os.pwrite(-1, b"", 0), "cannot write at byte 51200"),
     ],
 )
 def test_a_write_error_names_the_place(
     disk: Path, monkeypatch: pytest.MonkeyPatch, result: Callable[[], int], problem: str
 ) -> None:
     real = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: result() if fd >= 0 else real(fd, data, at))
+    monkeypatch.setattr(
+        os, "pwrite", lambda fd, data, at: result() if fd >= 0 and at >= 51200 else real(fd, data, at)
+    )
     with Target.open(disk, allow_file=True) as target:
         with pytest.raises(NdzError, match=problem):
-            write(target, make_chunk(2, [(3, 7)], noise(7)))
+            write(target, make_chunk(2, [(100, 7)], noise(7)))
         assert target.bytes_written == 0
 
 

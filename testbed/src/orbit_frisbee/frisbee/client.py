@@ -15,6 +15,11 @@ Threads and what they own:
 * With a manifest or read-back, :mod:`.integrity` checks each chunk in the writers and reads the disk, by
   threads of its own, before joining and after the end.
 
+Anybody can send to the group, and an answer to a JOIN names no client. So no single datagram of somebody
+else ends a transfer or leads it astray. With ``server`` nobody else is heard. Without, a server is judged by
+what it sends: one whose file does not fit, who is silent while another one sends, or whose first chunk is
+none, is left for another as long as nothing was written. A changed length is believed when it is told again.
+
 Before the disk is written the first time, a whole chunk has come from one server and is a valid chunk of an
 image that fits the disk. After that, each chunk must fit the ones before (version, identity, range of
 sectors), come from the same server, and every byte of the image must have been written and flushed before
@@ -37,10 +42,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
 from orbit_frisbee.frisbee import priority, wire
 from orbit_frisbee.frisbee.asking import AGAIN_SECONDS, MAX_IN_PROGRESS, READ_AHEAD, Asker
 from orbit_frisbee.frisbee.assembly import Assembly
-from orbit_frisbee.frisbee.integrity import Checks
+from orbit_frisbee.frisbee.integrity import CheckError, Checks
 from orbit_frisbee.frisbee.net import Endpoint, NetError, Receiver, parse_address
 from orbit_frisbee.frisbee.options import EXIT_FATAL, EXIT_SILENCE, EXIT_USAGE
-from orbit_frisbee.ndz.format import Tiling, parse_index
+from orbit_frisbee.ndz.format import NdzError, Tiling, parse_index
 from orbit_frisbee.ndz.unpack import Target
 
 if TYPE_CHECKING:
@@ -59,6 +64,15 @@ _GATHER_SHARE: Final = 1 / 8
 _GATHER_SPARE: Final = 16 << 10
 """Bytes of the socket's buffer for each block that may gather: a datagram takes up to 4 KiB of it."""
 _SHORT_TAIL_ASKS: Final = 3
+_CHANCE_SECONDS: Final = 1.0
+"""How long the true server has to make itself heard after another one turned out to be none."""
+_DOUBT_SECONDS: Final = (0.1, 0.5)
+"""Between two JOINs that ask again how long the file is, and before the answers are believed."""
+_DOUBT_ANSWERS: Final = 3
+_MISTAKES: Final = 5
+"""How often another server is looked for because the one at hand is silent or says something else."""
+_RIVALS: Final = 16
+"""Most other senders that are remembered."""
 _BEHIND_SECONDS: Final = 0.5
 _MBR_TYPE_AT: Final = 446 + 4
 
@@ -74,7 +88,8 @@ class ClientError(Exception):
 class ClientConfig(NamedTuple):
     """What to fetch and how. Times are in seconds; ``silence`` 0 waits for ever.
 
-    ``server`` pins the server's address. ``plain`` stores the file as it is instead of unpacking it.
+    ``server`` pins the server's address, or some with commas between; others are not heard. ``plain`` stores
+    the file as it is instead of unpacking it.
     ``partition`` writes into that partition of the target, whose type byte becomes ``partition_type``
     in the end. ``buffers`` are of 1 MiB, ``socket_buffer`` is in bytes. Every chunk is checked against the
     ``manifest``; ``resume``, which needs it, keeps chunks that are on the target already, ``verify`` reads
@@ -106,6 +121,32 @@ class ClientConfig(NamedTuple):
     manifest: Manifest | None = None
     resume: bool = False
     verify: bool = False
+
+
+class _Mistaken(ClientError):
+    """Somebody else may be the server, or the file another one; nothing was written yet."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, EXIT_FATAL)
+
+
+class _Rival:
+    """Somebody else who sends what a server sends: number of BLOCKs, and when the last one came."""
+
+    def __init__(self) -> None:
+        self.blocks = 0
+        self.at = float("-inf")
+
+
+class _Doubt:
+    """The server seems to serve another number of blocks than before.
+
+    ``again`` is when to ask the next time, ``answers`` counts who says what the first one said.
+    """
+
+    def __init__(self, blocks: int, now: float) -> None:
+        self.blocks, self.since, self.again = blocks, now, now
+        self.answers = 1
 
 
 class _Writers:
@@ -202,8 +243,14 @@ class Client:
         self._ident = int.from_bytes(os.urandom(4), "little")
         self._server: tuple[str, int] | None = None
         self._answered_alone = False
-        if config.server is not None:
-            parse_address(config.server, "server address")
+        self._allowed = frozenset(config.server.split(",")) if config.server is not None else None
+        for address in self._allowed or ():
+            parse_address(address, "server address")
+        self._refused: set[tuple[str, int]] = set()
+        self._rivals: dict[tuple[str, int], _Rival] = {}
+        self._doubt: _Doubt | None = None
+        self._unfit: ClientError | CheckError | None = None
+        self._mistakes = 0
         self._joins = self._blocks = self._size = 0
         self._joined_at = 0.0
         self._percent = 0
@@ -262,8 +309,12 @@ class Client:
         self._joined_at = time.monotonic()
         self._tell("Progress: 100% 000000 000000", self._out)
         checks.finish_kept(target)
-        target.sync()
+        self._finish(target)
         return False
+
+    def _finish(self, target: Target) -> None:
+        """See that all is on the disk; a file that is stored as it is brings all of its partition table."""
+        target.finish(lambda percent: self._tell(f"Flushing: {percent}%"), table=not self.config.plain)
 
     def _tell(self, text: str, to: TextIO | None = None) -> None:
         """Print a line about progress."""
@@ -322,46 +373,85 @@ class Client:
         if config.start_delay:
             time.sleep(config.start_delay * _uniform())
         self._receiver = Receiver(endpoint.rx, gro=endpoint.gro)
-        self._join()
-        endpoint.hush()
-        try:
-            self._fetch(target)
-        except BaseException:
-            self._leave(None)
-            raise
+        self._join(target)
+        while True:
+            endpoint.hush()
+            try:
+                self._fetch(target)
+                return
+            except (ClientError, CheckError, NdzError) as error:
+                if target.begun or not self._join_another(target, error):
+                    self._leave(None)
+                    raise
+            except BaseException:
+                self._leave(None)
+                raise
 
-    def _join(self) -> None:
-        """Ask for a server until one answers; sets server, size and number of blocks."""
+    def _join_another(self, target: Target, error: Exception) -> bool:
+        """Join another server than the one that turned out to be none; false when there is no other."""
+        mistaken = isinstance(error, _Mistaken)
+        if not mistaken and (self._allowed is not None or getattr(error, "status", 0) == EXIT_SILENCE):
+            return False
+        assert self._server is not None
+        left, rivals = self._server, set(self._rivals)
+        self._server, self._rivals, self._doubt = None, {}, None
+        self._answered_alone = False
+        self._endpoint.listen()
+        if mistaken:
+            # Who was left may still be the one: without another, he is taken again.
+            self._mistakes += 1
+            if not (rivals and self._join(target, wanted=rivals, because=error)):
+                self._join(target)
+        else:
+            self._refused.add(left)
+            if not self._join(target, because=error):
+                self._server = left
+                return False
+        self._warn(f"{left[0]} does not seem to be the server: {error}")
+        return True
+
+    def _join(
+        self,
+        target: Target,
+        *,
+        wanted: set[tuple[str, int]] | None = None,
+        because: Exception | None = None,
+    ) -> bool:
+        """Ask for a server until one answers; sets server, size and number of blocks.
+
+        Only those ``wanted`` will do, if given. After an error, ``because``, there is not much time: returns
+        false when nobody answers.
+        """
         config, endpoint = self.config, self._endpoint
-        own = endpoint.own_packed
-        join = (wire.encode_join2 if config.plain else wire.encode_join)(own, self._ident)
         start = time.monotonic()
         next_join = start
         pause, longest = JOIN_SECONDS
         sockets = list({endpoint.rx, endpoint.tx})
+        self._target, self._wanted_sources, self._unfit = target, wanted, None
+        patience = _CHANCE_SECONDS if because is not None else config.silence
         while self._server is None:
             now = time.monotonic()
-            if config.silence and now - start >= config.silence:
+            if self._unfit is not None and patience != _CHANCE_SECONDS:
+                # The true server may be slower to answer than the one who is none.
+                start, patience = now, _CHANCE_SECONDS
+            if patience and now - start >= patience:
+                if because is not None:
+                    return False
+                if self._unfit is not None:
+                    raise self._unfit
                 raise ClientError(
                     f"no server answered on {config.group}:{endpoint.port} from {endpoint.own} "
                     f"for {config.silence:g} seconds",
                     EXIT_SILENCE,
                 )
             if now >= next_join:
-                endpoint.send(join)
-                self._joins += 1
+                self._send_join()
                 next_join, pause = now + pause, min(longest, 2 * pause)
-            limit = next_join if not config.silence else min(next_join, start + config.silence)
+            limit = next_join if not patience else min(next_join, start + patience)
             select.select(sockets, [], [], max(0.0, limit - now))
             for sock in sockets:
                 self._hear_join(sock)
         self._joined_at = time.monotonic()
-        if not self._blocks:
-            raise ClientError(
-                f"{self._server[0]} serves 0 blocks: the file is empty (or shorter than 1 MiB, which "
-                "the 2004 server cannot serve)",
-                EXIT_USAGE,
-            )
         if not config.quiet:
             chunks = -(-self._blocks // wire.CHUNK_BLOCKS)
             print(
@@ -370,6 +460,12 @@ class Client:
                 file=self._err,
                 flush=True,
             )
+        return True
+
+    def _send_join(self) -> None:
+        encode = wire.encode_join2 if self.config.plain else wire.encode_join
+        self._endpoint.send(encode(self._endpoint.own_packed, self._ident))
+        self._joins += 1
 
     def _hear_join(self, sock: socket.socket) -> None:
         for _ in range(_DRAIN):
@@ -390,10 +486,12 @@ class Client:
                 self._answered_alone = self._server is not None
 
     def _accept(self, datagram: bytes, source: tuple[str, int]) -> None:
-        """Take a JOIN reply as the server's, if it is one and no server is known."""
-        if self._server is not None or source[1] != self._endpoint.port:
+        """Take a JOIN reply as the server's, if it is one that fits and no server is known."""
+        if self._server is not None or source[1] != self._endpoint.port or source in self._refused:
             return
-        if self.config.server is not None and source[0] != self.config.server:
+        if self._allowed is not None and source[0] not in self._allowed:
+            return
+        if self._wanted_sources is not None and source not in self._wanted_sources:
             return
         try:
             message, header_source = wire.decode(datagram)
@@ -402,19 +500,41 @@ class Client:
         except wire.WireError:
             return
         if self.config.plain:
-            if isinstance(message, wire.Join2Reply) and message.client == self._ident:
-                self._check_geometry(message, source)
-                self._server, self._blocks, self._size = source, message.blocks, message.size
+            if not (isinstance(message, wire.Join2Reply) and message.client == self._ident):
+                return
+            size = message.size
         elif isinstance(message, wire.JoinReply):
-            self._server, self._blocks = source, message.blocks
-            self._size = message.blocks * wire.BLOCK_SIZE
+            size = message.blocks * wire.BLOCK_SIZE
+        else:
+            return
+        try:
+            self._check_offer(message, size, source[0])
+        except (ClientError, CheckError) as error:
+            self._unfit = self._unfit or error
+            return
+        self._server, self._blocks, self._size = source, message.blocks, size
 
-    def _check_geometry(self, message: wire.Join2Reply, source: tuple[str, int]) -> None:
-        if (message.chunk_blocks, message.block_size) != (wire.CHUNK_BLOCKS, wire.BLOCK_SIZE):
+    def _check_offer(self, message: wire.JoinReply | wire.Join2Reply, size: int, source: str) -> None:
+        """Raise :class:`ClientError` or :class:`CheckError` for a file that cannot be what is wanted."""
+        if isinstance(message, wire.Join2Reply) and (message.chunk_blocks, message.block_size) != (
+            wire.CHUNK_BLOCKS,
+            wire.BLOCK_SIZE,
+        ):
             raise ClientError(
-                f"{source[0]} sends chunks of {message.chunk_blocks} blocks of {message.block_size} bytes; "
+                f"{source} sends chunks of {message.chunk_blocks} blocks of {message.block_size} bytes; "
                 f"only {wire.CHUNK_BLOCKS} of {wire.BLOCK_SIZE} are understood",
                 EXIT_FATAL,
+            )
+        if not message.blocks:
+            raise ClientError(
+                f"{source} serves 0 blocks: the file is empty (or shorter than 1 MiB, which "
+                "the 2004 server cannot serve)",
+                EXIT_USAGE,
+            )
+        self._checks.joined(source, message.blocks)
+        if self.config.plain and size > self._target.size:
+            raise ClientError(
+                f"{self.config.target}: the file has {size} bytes, the target {self._target.size}", EXIT_USAGE
             )
 
     # -- fetching -----------------------------------------------------------------------------------------
@@ -422,10 +542,6 @@ class Client:
     def _fetch(self, target: Target) -> None:
         config = self.config
         assert self._server is not None
-        if config.plain and self._size > target.size:
-            raise ClientError(
-                f"{config.target}: the file has {self._size} bytes, the target {target.size}", EXIT_USAGE
-            )
         now = time.monotonic()
         self._assembly = assembly = Assembly(self._blocks, config.buffers)
         self._asker = asker = Asker(
@@ -437,13 +553,12 @@ class Client:
             again=config.again,
             ascending=config.ascending,
         )
-        self._checks.joined(self._server[0], self._blocks)
         for chunk in self._checks.kept:
             assembly.skip(chunk)
         self._heads = wire.BlockHeads(parse_address(self._server[0], "server address"))
         self._heads_view = memoryview(self._heads.heads)
         self._signature = wire.signature_of(self._heads_view)
-        self._heard_at = self._useful_at = now
+        self._heard_at = self._useful_at = self._probe_at = now
         self._drained = False
         room = self._endpoint.buffer / (_GATHER_SPARE * wire.CHUNK_BLOCKS)
         self._gather_share = min(_GATHER_SHARE, room)
@@ -455,7 +570,7 @@ class Client:
         readers: list[socket.socket | int] = [self._endpoint.rx, writers.wake]
         try:
             with priority.raised():
-                while assembly.complete < assembly.chunks:
+                while assembly.complete < assembly.chunks or self._doubt is not None:
                     now = self._receive()
                     self._excuse_server(now)
                     written += self._collect_written(now, written)
@@ -465,11 +580,19 @@ class Client:
                     if now >= asker.due() and self._is_up_to_date(now):
                         self._ask(now)
                     self._check_silence(now)
+                    self._check_rivals(now)
+                    if now - self._useful_at >= _CHANCE_SECONDS and now >= self._probe_at:
+                        # Nothing comes of what is asked for: perhaps the file is not what was said.
+                        self._probe_at = now + _CHANCE_SECONDS
+                        self._send_join()
                     wait = min(asker.due(), keepalive_at)
+                    if self._doubt is not None:
+                        self._ask_again(now)
+                        wait = min(wait, self._doubt.again)
                     if config.silence:
                         wait = min(wait, self._heard_at + config.silence)
                     timeout = max(0.0, wait - time.monotonic())
-                    if timeout and assembly.complete < assembly.chunks:
+                    if timeout and (assembly.complete < assembly.chunks or self._doubt is not None):
                         ready, _, _ = select.select(readers, [], [], timeout)
                         if writers.wake in ready:
                             writers.heard()
@@ -487,7 +610,7 @@ class Client:
         finally:
             writers.close()
         self._checks.finish_kept(target)
-        target.sync()
+        self._finish(target)
         self._leave(target)
 
     def _receive(self) -> float:
@@ -586,27 +709,86 @@ class Client:
             if source[1] != self._endpoint.port:
                 return
             if source != self._server:
-                self._stranger(source[0])
+                self._stranger(source, message, now)
             elif isinstance(message, wire.Block):
                 self._take(message.chunk, [(message.block, 1, memoryview(message.data))], now)
             else:
                 self._heard_at = now
-                if message.blocks != self._blocks:
-                    raise ClientError(
-                        f"{source[0]} now serves {message.blocks} blocks instead of {self._blocks}: "
-                        "the image was changed",
-                        EXIT_USAGE,
-                    )
+                self._told_again(message.blocks, now)
 
-    def _stranger(self, address: str) -> None:
+    def _told_again(self, blocks: int, now: float) -> None:
+        """The server tells (anybody) how long the file is: as it was, or the image may have been changed."""
+        if blocks == self._blocks:
+            self._doubt = None
+        elif self._doubt is None:
+            self._doubt = _Doubt(blocks, now)
+        else:
+            self._doubt.answers += 1
+
+    def _ask_again(self, now: float) -> None:
+        """Ask how long the file is: one answer could be anybody's. Without an answer, all is as it was."""
+        doubt, (pause, enough) = self._doubt, _DOUBT_SECONDS
+        assert doubt is not None
         assert self._server is not None
+        if now - doubt.since >= enough:
+            if doubt.answers >= _DOUBT_ANSWERS:
+                text = (
+                    f"{self._server[0]} now serves {doubt.blocks} blocks instead of {self._blocks}: "
+                    "the image was changed"
+                )
+                if self._nothing_complete() and self._mistakes < _MISTAKES:
+                    raise _Mistaken(text)
+                raise ClientError(text, EXIT_USAGE)
+            if now - doubt.since >= _CHANCE_SECONDS:
+                self._doubt = None
+                return
+        if now >= doubt.again:
+            doubt.again = now + pause
+            self._send_join()
+
+    def _stranger(
+        self, source: tuple[str, int], message: wire.Block | wire.JoinReply | wire.Join2Reply, now: float
+    ) -> None:
+        """Somebody else sends what a server sends."""
         self.strangers += 1
-        if self.config.server is None:
-            raise ClientError(
-                f"two servers, {self._server[0]} and {address}, send to {self.config.group}:"
-                f"{self._endpoint.port}; stop one, or name the right one with -S",
-                EXIT_FATAL,
-            )
+        if self._allowed is not None or source in self._refused:
+            return
+        rival = self._rivals.get(source)
+        if rival is None:
+            if len(self._rivals) >= _RIVALS:
+                del self._rivals[min(self._rivals, key=lambda other: self._rivals[other].blocks)]
+            rival = self._rivals[source] = _Rival()
+        if isinstance(message, wire.Block):
+            rival.blocks += 1
+            rival.at = now
+
+    def _nothing_complete(self) -> bool:
+        return self._assembly.complete == len(self._checks.kept)
+
+    def _check_rivals(self, now: float) -> None:
+        """Leave a server that is silent while another one sends, before anything of it is complete.
+
+        After that, who sends as much as a server does is a second server: which one is right, nobody can
+        tell here, save by a manifest.
+        """
+        if not self._rivals:
+            return
+        assert self._server is not None
+        if self._nothing_complete():
+            if now - self._useful_at >= _CHANCE_SECONDS and self._mistakes < _MISTAKES:
+                for source, rival in self._rivals.items():
+                    if now - rival.at < _CHANCE_SECONDS:
+                        raise _Mistaken(f"it is silent while {source[0]} sends")
+            return
+        if self._checks.manifest is not None or not self._target.begun:
+            return
+        for source, rival in self._rivals.items():
+            if rival.blocks >= wire.CHUNK_BLOCKS:
+                raise ClientError(
+                    f"two servers, {self._server[0]} and {source[0]}, send to {self.config.group}:"
+                    f"{self._endpoint.port}; stop one, or name the right one with --server",
+                    EXIT_FATAL,
+                )
 
     def _collect_written(self, now: float, before: int) -> int:
         """Take buffers back from the writers; returns how many chunks were written."""

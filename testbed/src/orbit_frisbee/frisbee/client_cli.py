@@ -9,7 +9,8 @@ server, or silent for too long; 130 interrupted; 255 the network cannot be used,
 
 stdout gets ``Progress: P% SSSSSS NNNNNN`` (percent, seconds, chunks left) for every ten percent and
 ``Left the team after N seconds on the field!``; stderr the rest, ``Wrote A bytes (B actual)`` among it: A
-with free ranges, B really written. ``--resume`` adds ``Comparing: P%`` and ``Kept K of N chunks`` before
+with free ranges, B really written, and before it ``Flushing: P%``, which of what was not on the disk yet is
+now. ``--resume`` adds ``Comparing: P%`` and ``Kept K of N chunks`` before
 joining, ``--verify`` adds ``Verifying: P%`` and ``Verified N bytes`` before ``Wrote``, all on stderr.
 """
 
@@ -62,7 +63,13 @@ def build_parser() -> Parser:
     add("-m", dest="group", required=True, metavar="ADDRESS", help="group, broadcast or server address")
     add("-i", dest="interface", metavar="ADDRESS", help="own address, of the interface to use")
     add("-b", dest="broadcast", action="store_true", help="-m is a broadcast address")
-    add("-S", dest="server", metavar="ADDRESS", help="listen to this server only")
+    add(
+        "-S",
+        "--server",
+        dest="server",
+        metavar="ADDRESS[,ADDRESS...]",
+        help="listen to this server (one of these) only",
+    )
     add("-s", dest="partition", type=whole_number(1, 128), metavar="N", help="write into this partition")
     add("-D", dest="kind", type=whole_number(0, 255), metavar="TYPE", help="then set its type (MBR)")
     add("-z", dest="zero", action="store_true", help="zero free ranges (default: leave them)")

@@ -237,6 +237,12 @@ class Checks:
 
         numbers = array("I", [number for number, how in enumerate(self._how) if how != _LEFT_OUT])
         _in_threads(target, numbers, compare, say)
+        if not wrong and (place := target.spoiled()) is not None:
+            raise CheckError(
+                f"{target.name}: the partition table that was made for this disk reads back wrong at byte "
+                f"{place}; the disk does not keep what it is given, replace it",
+                EXIT_VERIFY,
+            )
         if wrong:
             first = min(wrong)
             raise CheckError(

@@ -56,6 +56,7 @@ server without rate limit from drowning it."""
 # Linux numbers that Python 3.11's socket module does not have.
 _IP_MULTICAST_ALL: Final = 49
 _SO_ATTACH_FILTER: Final = 26
+_SO_DETACH_FILTER: Final = 27
 _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
 _SO_TIMESTAMPNS: Final = 35
@@ -240,6 +241,11 @@ class Endpoint:
         """Stop hearing on the sending socket; for a client that has had its unicast answer."""
         if self.tx is not self.rx:
             _deafen(self.tx)
+
+    def listen(self) -> None:
+        """Hear again on the sending socket, after :meth:`hush`."""
+        if self.tx is not self.rx:
+            self.tx.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
     def deafen(self) -> None:
         """Hear nothing any more and leave the group, so that switches stop sending it here."""

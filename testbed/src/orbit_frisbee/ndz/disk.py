@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from orbit_frisbee.ndz import gpt
 from orbit_frisbee.ndz.format import SECTOR
 from orbit_frisbee.ndz.ranges import Range, union
 from orbit_frisbee.ndz.source import NotUnderstood, Source
@@ -16,14 +16,9 @@ from orbit_frisbee.ndz.source import NotUnderstood, Source
 _MBR_ENTRY = struct.Struct("<B3xB3xII")
 _MBR_ENTRIES_AT = 446
 _EXTENDED = (0x05, 0x0F, 0x85)
-_PROTECTIVE = 0xEE
 _LOGICAL_LIMIT = 256
 _TRACK = 63
 """Sectors kept at each extended boot record: up to one track of boot code."""
-
-_GPT_SIGNATURE = b"EFI PART"
-_GPT_HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
-_GPT_ENTRY_LIMIT = 1 << 20
 
 _GAP_LIMIT = (64 << 20) // SECTOR
 """Most sectors kept before the first partition; a boot loader there needs a few hundred."""
@@ -43,6 +38,10 @@ _GPT_KINDS = {
     "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f": "swap",
     "c12a7328-f81f-11d2-ba4b-00a0c93ec93b": "fat",  # EFI system
 }
+
+
+_Entry = tuple[int, int, int]
+"""Type, first sector and sectors of an entry of an MBR; without sectors it is unused."""
 
 
 class Partition(NamedTuple):
@@ -87,8 +86,8 @@ def read_table(source: Source) -> Table:
     if boot[510:] != b"\x55\xaa":
         raise NotUnderstood("it has no partition table")
     entries = list(_mbr_entries(boot))
-    if any(kind == _PROTECTIVE for kind, _, _ in entries):
-        table = _read_gpt(source)
+    if any(kind == gpt.PROTECTIVE for kind, _, _ in entries):
+        table = _read_gpt(source, entries)
     elif source.unit != SECTOR:
         raise NotUnderstood(f"its MBR counts in blocks of {source.unit} bytes")
     else:
@@ -113,12 +112,17 @@ def read_table(source: Source) -> Table:
     return table._replace(keep=union(table.keep))
 
 
-def _mbr_entries(sector: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield (type, first sector, sectors) of the four entries; type 0 means unused."""
+def _mbr_entries(sector: bytes) -> Iterator[_Entry]:
+    """Yield the four entries.
+
+    One that has sectors but no type is no unused one: Linux makes a partition of it.
+    """
     for i in range(4):
         flag, kind, start, count = _MBR_ENTRY.unpack_from(sector, _MBR_ENTRIES_AT + 16 * i)
         if flag not in (0, 0x80):
             raise NotUnderstood("its partition table makes no sense")
+        if count and not kind:
+            raise NotUnderstood(f"entry {i + 1} of its partition table has sectors but no type")
         yield (kind, start, count) if count else (0, 0, 0)
 
 
@@ -128,7 +132,7 @@ def _mbr_partition(number: int, kind: int, start: int, count: int) -> Partition:
     return Partition(number, start, count, f"0x{kind:02x}", _MBR_KINDS.get(kind))
 
 
-def _read_mbr(source: Source, entries: list[tuple[int, int, int]]) -> Table:
+def _read_mbr(source: Source, entries: list[_Entry]) -> Table:
     table = Table("MBR", [], [], [])
     logical = 5
     for i, (kind, start, count) in enumerate(entries):
@@ -155,9 +159,13 @@ def _logical(source: Source, base: int, size: int, number: int) -> Iterator[tupl
             raise NotUnderstood(f"the extended boot record at sector {at} is damaged")
         following, found = None, None
         for kind, start, count in _mbr_entries(sector):
+            if (kind in _EXTENDED and following is not None) or (
+                kind not in (0, *_EXTENDED) and found is not None
+            ):
+                raise NotUnderstood(f"the extended boot record at sector {at} has more than two entries")
             if kind in _EXTENDED:
-                following = following or base + start
-            elif kind and found is None:
+                following = base + start
+            elif kind:
                 found = _mbr_partition(number, kind, at + start, count)
                 if not found.end <= base + size:
                     raise NotUnderstood(f"partition {number} leaves its extended partition")
@@ -169,59 +177,45 @@ def _logical(source: Source, base: int, size: int, number: int) -> Iterator[tupl
         at = following
 
 
-def _read_gpt(source: Source) -> Table:
-    for unit in (512, 4096):
-        if source.sectors * SECTOR >= 2 * unit and source.read(unit, 8) == _GPT_SIGNATURE:
+def _read_gpt(source: Source, entries: list[_Entry]) -> Table:
+    for unit in gpt.UNITS:
+        if source.sectors * SECTOR >= 2 * unit and source.read(unit, 8) == gpt.SIGNATURE:
             break
     else:
         raise NotUnderstood("it has a protective MBR but no GPT")
-    factor = unit // SECTOR
-    header, entries, entry_size = _gpt_copy(source, 1, unit)
+    factor, size = unit // SECTOR, source.sectors * SECTOR
+    try:
+        copy = gpt.read_copy(source.read, size, 1, unit)
+    except gpt.Damaged as reason:
+        raise NotUnderstood(str(reason)) from None
     table = Table("GPT", [], [], [])
-    for i in range(0, len(entries), entry_size):
-        kind = entries[i : i + 16]
+    for i in range(0, len(copy.entries), copy.entry_size):
+        kind = copy.entries[i : i + 16]
         if kind == bytes(16):
             continue
-        first, last = struct.unpack_from("<QQ", entries, i + 32)
-        number = i // entry_size + 1
+        first, last = struct.unpack_from("<QQ", copy.entries, i + 32)
+        number = i // copy.entry_size + 1
         if last < first or not first:
             raise NotUnderstood(f"partition {number} makes no sense")
         name = _guid(kind)
         table.partitions.append(
             Partition(number, first * factor, (last - first + 1) * factor, name, _GPT_KINDS.get(name))
         )
-    table.keep.append((0, (header[10] + -(-len(entries) // unit)) * factor))
-    backup = header[6]
+    for type_, start, count in entries:
+        if type_ != gpt.PROTECTIVE and count and not _lies_in(table, start * factor, count * factor):
+            raise NotUnderstood(f"its MBR has a partition at block {start} that its GPT has not")
+    table.keep.append((0, 2 * factor))
+    table.keep.append((copy.fields[10] * factor, (copy.fields[10] + -(-len(copy.entries) // unit)) * factor))
+    # The backup is not kept: it is made anew where an image is written, at the end of that disk.
     try:
-        copy, copied, _ = _gpt_copy(source, backup, unit)
-        table.keep.append((copy[10] * factor, (copy[10] + -(-len(copied) // unit)) * factor))
-        table.keep.append((backup * factor, (backup + 1) * factor))
-    except NotUnderstood as reason:
+        gpt.read_copy(source.read, size, copy.fields[6], unit)
+    except gpt.Damaged as reason:
         table.warnings.append(f"the backup of the partition table cannot be used: {reason}")
-        table.keep.append((max(0, source.sectors - 33 * factor), source.sectors))
     return table
 
 
-def _gpt_copy(source: Source, at: int, unit: int) -> tuple[tuple[int, ...], bytes, int]:
-    """Return (header fields, entries, size of an entry) of the table whose header is at a logical block."""
-    size = source.sectors * SECTOR
-    if (at + 1) * unit > size:
-        raise NotUnderstood("its header is outside the disk")
-    raw = source.read(at * unit, unit)
-    header = _GPT_HEADER.unpack_from(raw)
-    signature, _, header_size, checksum, _, own = header[:6]
-    if signature != _GPT_SIGNATURE or own != at or not 92 <= header_size <= unit:
-        raise NotUnderstood("its header is damaged")
-    if zlib.crc32(raw[:16] + bytes(4) + raw[20:header_size]) != checksum:
-        raise NotUnderstood("the checksum of its header is wrong")
-    entries_at, count, entry_size, entries_checksum = header[10:14]
-    length = count * entry_size
-    if entry_size < 128 or length > _GPT_ENTRY_LIMIT or entries_at * unit + length > size:
-        raise NotUnderstood("the place of its entries makes no sense")
-    entries = source.read(entries_at * unit, length)
-    if zlib.crc32(entries) != entries_checksum:
-        raise NotUnderstood("the checksum of its entries is wrong")
-    return header, entries, entry_size
+def _lies_in(table: Table, start: int, count: int) -> bool:
+    return any(part.start <= start and start + count <= part.end for part in table.partitions)
 
 
 def _guid(raw: bytes) -> str:

@@ -49,12 +49,16 @@ class Plan:
         self.notes: list[str] = []
         self.warnings: list[str] = []
 
-    def leave_out(self, free: list[Range], min_free: int) -> None:
-        """Make all but ``free`` the data; runs shorter than ``min_free`` sectors stay in."""
+    def leave_out(self, free: list[Range], min_free: int, *, behind: int | None = None) -> None:
+        """Make all but ``free`` the data; runs shorter than ``min_free`` sectors stay in.
+
+        What is left out anyhow is all from sector ``behind`` on: an image shall fit a disk that ends there.
+        """
         # Sector 0 stays in so that an image always has data.
         self.data = union([(0, 1), *complement(free, self.end)], gap=min_free)
-        if self.end - self.data[-1][1] < min_free:
-            self.data[-1] = (self.data[-1][0], self.end)
+        end = self.end if behind is None else behind
+        if 0 < end - self.data[-1][1] < min_free:
+            self.data[-1] = (self.data[-1][0], end)
 
 
 def plan_raw(source: Source) -> Plan:
@@ -98,7 +102,11 @@ def plan_disk(
         else:
             unused = _unused(plan, source, partition)
         free += shift(unused, partition.start)
-    plan.leave_out(list(subtract(union(free), table.keep)), min_free)
+    behind = None
+    if table.scheme == "GPT":
+        # There is but the backup of the table, which is made anew where the image is written.
+        behind = max(table.keep[-1][1], *(partition.end for partition in table.partitions))
+    plan.leave_out(list(subtract(union(free), table.keep)), min_free, behind=behind)
     return plan
 
 

@@ -8,9 +8,13 @@ import errno
 import fcntl
 import mmap
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from orbit_frisbee.ndz.format import SECTOR, NdzError
+
+if TYPE_CHECKING:
+    from orbit_frisbee.ndz.unpack import Patch
 
 _WINDOW = 1 << 20
 """Bytes read at a time."""
@@ -24,10 +28,12 @@ class Reader:
     """Reads byte ranges of a disk, from ``base`` sectors on, by direct I/O where that is to be had.
 
     Elsewhere (a file system without it) the pages are dropped from the cache first, as far as they are on the
-    disk. Each thread needs a reader of its own. Raises :class:`NdzError`.
+    disk. Of each of the ``patches`` that is on the disk, the image's bytes are given. Each thread needs a
+    reader of its own. Raises :class:`NdzError`.
     """
 
-    def __init__(self, fd: int, name: str, base: int, sectors: int) -> None:
+    def __init__(self, fd: int, name: str, base: int, sectors: int, patches: Sequence[Patch] = ()) -> None:
+        self._patches = patches
         self._name, self._base, self._end = name, base * SECTOR, sectors * SECTOR
         # Aligned to a page, as direct reads ask for.
         self._buffer = memoryview(mmap.mmap(-1, _WINDOW))
@@ -68,8 +74,18 @@ class Reader:
                 if not low <= at < high:
                     low, high = self._fill(at, _stop(rest, i, at))
                 stop = min(end, high)
-                take(self._buffer[at - low : stop - low])
+                piece = self._buffer[at - low : stop - low]
+                take(self._patched(piece, at) if self._patches else piece)
                 at = stop
+
+    def _patched(self, piece: memoryview, at: int) -> memoryview:
+        for offset, there, image in self._patches:
+            low, high = max(at, offset), min(at + len(piece), offset + len(there))
+            if low < high and piece[low - at : high - at] == there[low - offset : high - offset]:
+                changed = bytearray(piece)
+                changed[low - at : high - at] = image[low - offset : high - offset]
+                piece = memoryview(changed)
+        return piece
 
     def _fill(self, at: int, stop: int) -> tuple[int, int]:
         """Read from ``at`` up to about ``stop``; returns the range that the buffer holds then."""

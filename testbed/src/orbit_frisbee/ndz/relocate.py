@@ -17,9 +17,13 @@ from orbit_frisbee.ndz.format import SECTOR, NdzError, Relocation
 _LILO_ADDRESS_SIZE = 5
 _LILO_MAP_ENTRIES = 102
 _LILO_DESCRIPTORS = 990
+"""Bytes of the descriptor table, its checksum at the start included. The relocation names its end."""
+_LILO_SUMMED = 1024
+"""Bytes that are summed up: the two sectors of the table."""
 _LILO_CHECKSUM_START = 0xABCD
-# An address in LBA32 form with this flag pair holds bits 24 to 31 where the sector count would be.
-_LILO_WIDE = 0x60
+# Flags of an address. Without any it is of cylinder, head and sector, and stays. One that is not linear may
+# hold bits 24 to 31 where the sector count would be.
+_LILO_FLAGS, _LILO_LINEAR, _LILO_NO_COUNT = 0x70, 0x40, 0x10
 
 _LABEL_MAGIC = 0x82564557
 _LABEL_CHECKSUM_AT = 136
@@ -57,6 +61,9 @@ def first_sector(relocation: Relocation) -> int:
 
 def end_sector(relocation: Relocation) -> int:
     """Return the first sector behind those that a relocation needs."""
+    if relocation.type == fmt.RELOC_LILO_CHECKSUM:
+        end = relocation.sector * SECTOR + relocation.offset - _LILO_DESCRIPTORS + _LILO_SUMMED
+        return -(-end // SECTOR)
     return relocation.sector + (relocation.offset + relocation.length - 1) // SECTOR + 1
 
 
@@ -106,20 +113,23 @@ def apply(piece: bytearray, sector: int, relocations: Sequence[Relocation], base
                 if not _move_address(piece, entry, base):
                     break
         elif relocation.type == fmt.RELOC_LILO_CHECKSUM:
-            if at < _LILO_DESCRIPTORS:
-                raise NdzError("the LILO descriptors before their checksum are not in its region")
-            checksum = _xor16(memoryview(piece)[at - _LILO_DESCRIPTORS : at], _LILO_CHECKSUM_START)
-            struct.pack_into("<H", piece, at, checksum)
+            table = at - _LILO_DESCRIPTORS
+            if table < 0 or table + _LILO_SUMMED > len(piece):
+                raise NdzError("the LILO descriptors that a checksum is for are not in its region")
+            struct.pack_into("<H", piece, table, 0)
+            checksum = _xor16(memoryview(piece)[table : table + _LILO_SUMMED], _LILO_CHECKSUM_START)
+            struct.pack_into("<H", piece, table, checksum)
         elif relocation.type == fmt.RELOC_BSD_LABEL:
             _move_label(piece, at, relocation.length, base, size)
 
 
 def _move_address(piece: bytearray, at: int, base: int) -> bool:
-    """Add ``base`` to a LILO sector address; return whether there was one (0 ends a map)."""
+    """Add ``base`` to a LILO sector address; return whether there was one (anything else ends a map)."""
     low, middle, flags, high, count = piece[at : at + _LILO_ADDRESS_SIZE]
-    wide = flags & _LILO_WIDE == _LILO_WIDE
+    kind = flags & _LILO_FLAGS
+    wide = bool(kind & _LILO_NO_COUNT and not kind & _LILO_LINEAR)
     address = low | middle << 8 | high << 16 | (count << 24 if wide else 0)
-    if not address:
+    if not address or not kind:
         return False
     address += base
     if address >> (32 if wide else 24):

@@ -66,7 +66,15 @@ class Source:
 
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes from a byte offset; what lies behind the end of a last incomplete
-        sector reads as zeros. Raises :class:`NdzError` on a read error or when the source ends before."""
+        sector reads as zeros.
+
+        Raises :class:`NotUnderstood` for a place that is not inside the source, as what is read there was
+        pointed to by a table, and :class:`NdzError` on a read error or when the source ends before.
+        """
+        if offset < 0 or size < 0 or offset + size > self.sectors * SECTOR:
+            raise NotUnderstood(
+                f"it points to {size} bytes at byte {offset}, outside its {self.sectors * SECTOR}"
+            )
         pieces, at, rest = [], offset, size
         while rest:
             try:

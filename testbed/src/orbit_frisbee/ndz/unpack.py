@@ -13,10 +13,11 @@ import os
 import stat
 import struct
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from orbit_frisbee.ndz import relocate
+from orbit_frisbee.ndz import gpt, relocate
 from orbit_frisbee.ndz.codec import Inflater, Workspace
+from orbit_frisbee.ndz.flush import Behind
 from orbit_frisbee.ndz.format import (
     INDEX_SIZE,
     MAX_SECTORS,
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 FILE_VARIABLE = "ORBIT_TESTBED_DISK"
 """Environment variable that, set to 1, lets an existing regular file stand for a disk."""
 
+HEAD_SECTORS = 64
+"""Sectors at the start of a target that are written last of all. Among them is what a machine needs to boot
+from it: MBR, GPT with 128 entries (in blocks of 512 or 4096 bytes), a partition's superblock."""
+
 _BLKZEROOUT = 0x127F
 _FILL_PIECE = 1 << 20
 # A chunk that inflates to no more than this is inflated and checked in full before its first byte is
@@ -53,11 +58,24 @@ class Digest(Protocol):
         """Take in more data."""
 
 
+class Patch(NamedTuple):
+    """Bytes of a target that are others than the image's: at ``offset``, ``there`` instead of ``image``."""
+
+    offset: int
+    there: bytes
+    image: bytes
+
+
 class Target:
     """A disk, a partition or a file that stands for one, opened for writing.
 
     Made by :meth:`open`. :meth:`write_chunk` may be called from several threads for different chunks, in
     any order.
+
+    A half-written disk must not boot, neither what was there before nor what is to be there. So the first
+    :data:`HEAD_SECTORS` are zeros on the disk before anything else is written, and get their data when all
+    the rest is on the disk: by :meth:`finish`, or :meth:`close` after success. What the image leaves free
+    of them is then as before.
 
     ``size`` is the number of bytes that may be written; ``bytes_covered`` and ``bytes_written`` are the A
     and B of the originals' ``Wrote A bytes (B actual)``: free ranges included, and bytes really put
@@ -74,9 +92,16 @@ class Target:
         sectors: int,
         zero_free: bool,
         pattern: int | None,
+        fresh: bool,
+        whole: bool,
         warn: Callable[[str], None] | None,
     ) -> None:
         self._fd = fd
+        self._behind = Behind(fd)
+        self._fresh, self._whole = fresh, whole
+        self._head: bytearray | None = None
+        self._head_lock = threading.Lock()
+        self._remade: list[Patch] = []
         self.name = name
         self._block_device = block_device
         self._base = base_sector
@@ -104,6 +129,7 @@ class Target:
         limit_sectors: int | None = None,
         zero_free: bool = False,
         pattern: int | None = None,
+        fresh: bool = False,
         warn: Callable[[str], None] | None = None,
     ) -> Target:
         """Open ``path`` without creating, truncating or extending it.
@@ -112,7 +138,8 @@ class Target:
         file needs ``allow_file`` or ``ORBIT_TESTBED_DISK=1`` in the environment. The image's sector 0
         goes to sector ``base_sector`` of it, and nothing is written from ``limit_sectors`` on (counted
         from there; default: to the end). With ``zero_free`` free ranges are zeroed, with ``pattern`` (32 bit)
-        filled; otherwise they are left. ``warn`` is called for what is odd but no error; the same texts
+        filled; otherwise they are left. ``fresh``: the file is new and has no other name yet, so that nobody
+        boots from it. ``warn`` is called for what is odd but no error; the same texts
         are collected in ``warnings``.
 
         Raises :class:`NdzError` naming the path, the reason and the remedy.
@@ -169,6 +196,8 @@ class Target:
                 sectors=sectors,
                 zero_free=zero_free,
                 pattern=pattern,
+                fresh=fresh,
+                whole=not base_sector and limit_sectors is None,
                 warn=warn,
             )
         except BlockingIOError:
@@ -182,6 +211,11 @@ class Target:
     def size(self) -> int:
         """Number of bytes that may be written."""
         return self._sectors * SECTOR
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was written."""
+        return self._head is not None
 
     def check(self, index: ChunkIndex) -> None:
         """Raise :class:`NdzError` when a chunk cannot be written here, as far as its index tells."""
@@ -255,58 +289,172 @@ class Target:
             self.bytes_covered += len(data)
 
     def reader(self) -> Reader:
-        """Return a reader of what is on the target. Raises :class:`NdzError`."""
+        """Return a reader of what is on the target; of a partition table made anew it gives the image's.
+
+        Raises :class:`NdzError`.
+        """
         # Imported here: few runs need it.
         from orbit_frisbee.ndz.readback import Reader
 
-        return Reader(self._fd, self.name, self._base, self._sectors)
+        return Reader(self._fd, self.name, self._base, self._sectors, self._remade)
+
+    def spoiled(self) -> int | None:
+        """Return the byte where a partition table made anew is not on the disk as made; None when all is.
+
+        Raises :class:`NdzError` when it cannot be read.
+        """
+        from orbit_frisbee.ndz.readback import Reader
+
+        for offset, there, _ in self._remade:
+            found = bytearray()
+            with Reader(self._fd, self.name, self._base, self._sectors) as reader:
+                reader.feed([(offset, len(there))], found.extend)
+            if found != there:
+                return offset
+        return None
+
+    def cut(self, sectors: int) -> None:
+        """Let the target end after so many sectors, once it is known how many it has."""
+        self._sectors = min(self._sectors, sectors)
+
+    def finish(self, say: Callable[[int], None] = lambda percent: None, *, table: bool = True) -> None:
+        """Return when everything written has reached the disk, and the first sectors after all others.
+
+        ``say`` is called with the percentage that is on the disk. With ``table``, a whole disk that now
+        begins with a GPT gets the copy of it at its end. Raises :class:`NdzError`.
+        """
+        try:
+            if table and self._whole:
+                self._remake_table()
+            self._behind.flush(say)
+        except OSError as error:
+            raise NdzError(f"cannot flush: {_reason(error)}", name=self.name) from None
+        if self._head is not None:
+            # There are zeros now. Where zeros belong, a file may keep its hole.
+            self._put_where(self._head, self._head)
+        self.sync()
 
     def sync(self) -> None:
-        """Return when everything written has reached the disk. Raises :class:`NdzError`."""
+        """Return when the disk has all that was given to it. Raises :class:`NdzError`."""
         try:
             os.fsync(self._fd)
         except OSError as error:
             raise NdzError(f"cannot flush: {_reason(error)}", name=self.name) from None
 
+    def _remake_table(self) -> None:
+        """Make the copy of a GPT for this disk, and let the first one know where it is."""
+        try:
+            remade = gpt.remake(self._now, self.size, self.name)
+        except OSError as error:
+            raise NdzError(f"cannot be read back: {_reason(error)}", name=self.name) from None
+        if remade is None:
+            return
+        for at, data in ((0, remade.start), (remade.at, remade.backup)):
+            before = self._now(at, len(data))
+            if before != data:
+                self._remade.append(Patch(at, data, before))
+                self._write(data, at // SECTOR)
+
+    def _now(self, at: int, size: int) -> bytes:
+        """Return what is, or will be, at a byte of the target."""
+        data = b""
+        if self._head is not None:
+            data = bytes(self._head[at : at + size])
+            at, size = at + len(data), size - len(data)
+        while size and (piece := os.pread(self._fd, size, self._base * SECTOR + at)):
+            data += piece
+            at, size = at + len(piece), size - len(piece)
+        return data
+
     def close(self, sync: bool = True) -> None:
-        """Close the target, by default after everything has reached the disk. Raises :class:`NdzError`."""
+        """Close the target, by default after :meth:`finish`. Raises :class:`NdzError`."""
         if self._fd < 0:
             return
         try:
             if sync:
-                self.sync()
+                self.finish()
         finally:
             fd, self._fd = self._fd, -1
             os.close(fd)
 
     def _write(self, data: Buffer, sector: int) -> None:
-        """Write all of ``data`` at a sector of the image."""
-        at = (self._base + sector) * SECTOR
-        view = memoryview(data)
-        while view:
-            try:
+        """Write all of ``data`` at a sector of the image; what belongs to the head is kept for the end."""
+        head = self._head if self._head is not None else self._begin()
+        view, at = memoryview(data), sector * SECTOR
+        if at < len(head):
+            kept = min(len(head) - at, len(view))
+            head[at : at + kept] = view[:kept]
+            view, at = view[kept:], at + kept
+        if view:
+            self._put(view, at)
+
+    def _begin(self) -> bytearray:
+        """Before the first write: keep the head, and see to it that the disk does not boot any more."""
+        with self._head_lock:
+            if self._head is None:
+                size = min(HEAD_SECTORS, self._sectors) * SECTOR
+                try:
+                    head = bytearray(os.pread(self._fd, size, self._base * SECTOR))
+                    there = bytes(head)
+                except OSError:
+                    # A bad sector: what is written there may mend it.
+                    head, there = bytearray(size), b"\1" * size
+                head.extend(bytes(size - len(head)))
+                if not self._fresh:
+                    self._put_where(there, bytes(size))
+                    try:
+                        os.fdatasync(self._fd)
+                    except OSError as error:
+                        raise NdzError(f"cannot flush: {_reason(error)}", name=self.name) from None
+                self._head = head
+            return self._head
+
+    def _put_where(self, mask: Buffer, data: Buffer) -> None:
+        """Write those sectors of ``data``, which belongs to the start, in which ``mask`` is not zero."""
+        mask, data = memoryview(mask), memoryview(data)
+        for at in range(0, len(mask), SECTOR):
+            if any(mask[at : at + SECTOR]):
+                self._put(data[at : at + SECTOR], at)
+
+    def _put(self, data: Buffer, offset: int) -> None:
+        """Write all of ``data`` to the disk at a byte of the image."""
+        at = self._base * SECTOR + offset
+        start, view = at, memoryview(data)
+        try:
+            while view:
                 count = os.pwrite(self._fd, view, at)
-            except OSError as error:
-                raise NdzError(f"cannot write at byte {at}: {_reason(error)}", name=self.name) from None
-            if not count:
-                raise NdzError(f"takes no more data at byte {at}", name=self.name)
-            view = view[count:]
-            at += count
+                if not count:
+                    raise NdzError(f"takes no more data at byte {at}", name=self.name)
+                view = view[count:]
+                at += count
+            self._behind.wrote(start, at - start)
+        except OSError as error:
+            raise NdzError(f"cannot write at byte {at}: {_reason(error)}", name=self.name) from None
 
     def _fill_range(self, start: int, end: int) -> int:
         """Fill sectors [start, end) with zeros or the pattern; return the number of bytes."""
         if end <= start:
             return 0
-        at, stop = (self._base + start) * SECTOR, (self._base + end) * SECTOR
+        filled = (end - start) * SECTOR
+        held = min(end, HEAD_SECTORS)
+        if start < held:
+            self._write(memoryview(self._fill or b"")[: (held - start) * SECTOR], start)
+            start = held
+        elif self._head is None:
+            self._begin()
+        if start < end:
+            self._fill_behind_head((self._base + start) * SECTOR, (self._base + end) * SECTOR)
+        return filled
+
+    def _fill_behind_head(self, at: int, stop: int) -> None:
         if self._zeros and self._block_device:
             try:
                 fcntl.ioctl(self._fd, _BLKZEROOUT, struct.pack("=QQ", at, stop - at))
-                return stop - at
+                return
             except OSError:
                 pass  # an old kernel: write the zeros
         for low, high in self._data_extents(at, stop):
             self._write_fill(low, high)
-        return stop - at
 
     def _data_extents(self, at: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield the byte ranges of [at, stop) that zeros must be written to: not the holes of a file."""

@@ -168,7 +168,7 @@ def test_a_client_that_only_talks_does_not_come_further(tmp_path, run, words):
     assert words in report["evidence"]
 
 
-@pytest.mark.parametrize("word", ["Progress", "Verifying", "Comparing"])
+@pytest.mark.parametrize("word", ["Progress", "Flushing", "Verifying", "Comparing"])
 def test_a_client_that_takes_longer_than_all_patience_but_moves_is_followed(tmp_path, run, word):
     client = (
         "#!/bin/sh\n"
