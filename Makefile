@@ -8,7 +8,7 @@ CHECK := $(TOOLS)/setup dev && $(TOOLS)/../.venv/bin/python $(TOOLS)/check.py
 .DEFAULT_GOAL := help
 # tools/check.py shares the parts out itself; `make -j` must not start two runs at once.
 .NOTPARALLEL:
-.PHONY: faults faults-random help demo demo-vm test check tests setup sanity unit units integration molecule vm lint types docs build bench bench-transport clean
+.PHONY: tools faults faults-random help demo demo-vm test check tests setup sanity unit units integration molecule vm lint types docs build bench bench-transport clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9. %-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -31,6 +31,8 @@ units: ## unit tests of the collection
 	@$(CHECK) units
 units-%: ## the same on another ansible-core, for example units-2.17
 	@$(CHECK) $@
+tools: ## tests of tools/: what the tests start is ended
+	@$(CHECK) tools
 sanity: ## ansible-test sanity
 	@$(CHECK) sanity
 whole-%: ## whole runs on the oldest or the newest ansible-core: whole-2.17, whole-2.21

@@ -136,8 +136,10 @@ def whole(core: str) -> Part:
     )
 
 
-#: Unit tests wait more than they compute (for real sockets and processes), so more of them go at a time.
+#: Tests wait more than they compute, for real sockets and processes, so that more of them go at a time than
+#: there are cores: short ones, and those that have testbeds of their own.
 AT_ONCE = ("--num-workers", "6")
+SIDE_BY_SIDE = ("-n", "3")
 
 OTHER_CORES = [core for core in cores() if core != main_core()]
 
@@ -150,8 +152,8 @@ PARTS = (
         "tests of the testbed (pytest)",
         (
             (
-                *("pytest", "-q", "--rootdir=testbed", "-c", "testbed/pyproject.toml", "testbed/tests"),
-                f"--ignore={MACHINES}",
+                *("pytest", "-q", *SIDE_BY_SIDE, "--rootdir=testbed", "-c", "testbed/pyproject.toml"),
+                *("testbed/tests", f"--ignore={MACHINES}"),
             ),
         ),
         tests=True,
@@ -171,6 +173,13 @@ PARTS = (
         tests=True,
     ),
     *map(units, OTHER_CORES),
+    Part(
+        "tools",
+        "tests",
+        "tests of tools/: what is started is ended",
+        (("pytest", "-q", *SIDE_BY_SIDE, "tests/tools"),),
+        tests=True,
+    ),
     Part(
         "types",
         "check",
@@ -216,7 +225,7 @@ PARTS = (
         "the collection against the embedded testbed",
         (
             (
-                *("pytest", "-q", "-n", str(WORKERS), "--durations=10", "tests/integration"),
+                *("pytest", "-q", *SIDE_BY_SIDE, "--durations=10", "tests/integration"),
                 f"--ignore={ON_MACHINES}",
             ),
         ),
@@ -227,7 +236,7 @@ PARTS = (
         "faults",
         "tests",
         "every fault of a node or a service, one run each, and some random ones",
-        (("pytest", "-q", "tests/faults"),),
+        (("pytest", "-q", *SIDE_BY_SIDE, "tests/faults"),),
         tests=True,
         alone=True,
     ),

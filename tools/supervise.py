@@ -125,15 +125,22 @@ class Supervisor:
             self._step(INTERRUPT, lambda: self._status is not None)
         asked: set[int] = set()
         self._step(TERMINATE, self._alone, lambda: send(signal.SIGTERM, children(), asked))
-        self._step(KILL, self._alone, lambda: send(signal.SIGKILL, descendants()))
+        self._step(KILL, self._alone, lambda: send(signal.SIGKILL, descendants()), last=True)
         if not self._alone():
             self._say("cannot be killed:")
             self._list()
 
-    def _step(self, seconds: float, done: Callable[[], bool], act: Callable[[], None] = lambda: None) -> None:
-        """Repeat ``act`` until ``done``, some seconds are over, or the next signal comes."""
+    def _step(
+        self,
+        seconds: float,
+        done: Callable[[], bool],
+        act: Callable[[], None] = lambda: None,
+        *,
+        last: bool = False,
+    ) -> None:
+        """Repeat ``act`` until ``done``, some seconds are over, or the next signal asks for the next step."""
         signals, until = self._signals, time.monotonic() + seconds
-        while not done() and time.monotonic() < until and self._signals == signals:
+        while not done() and time.monotonic() < until and (last or self._signals == signals):
             act()
             self._pump(done, LOOK)
 
