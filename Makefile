@@ -8,10 +8,10 @@ CHECK := $(TOOLS)/setup dev && $(TOOLS)/../.venv/bin/python $(TOOLS)/check.py
 .DEFAULT_GOAL := help
 # tools/check.py shares the parts out itself; `make -j` must not start two runs at once.
 .NOTPARALLEL:
-.PHONY: faults faults-random whole-2.17 help demo demo-vm test check tests setup sanity unit units units-2.17 integration molecule vm lint types docs build bench bench-transport clean
+.PHONY: tools faults faults-random help demo demo-vm test check tests setup sanity unit units integration molecule vm lint types docs build bench bench-transport clean
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9. -]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	@sed -n 's/^\([a-z0-9. %-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
 	  while IFS='|' read -r target about; do printf '  make %-13s %s\n' "$$target" "$$about"; done
 
 demo: ## image two groups of nodes with two images, on the embedded testbed
@@ -29,12 +29,14 @@ unit: ## tests of the testbed
 	@$(CHECK) unit
 units: ## unit tests of the collection
 	@$(CHECK) units
-units-2.17: ## the same on the oldest ansible-core supported
-	@$(CHECK) units-2.17
+units-%: ## the same on another ansible-core, for example units-2.17
+	@$(CHECK) $@
+tools: ## tests of tools/: what the tests start is ended
+	@$(CHECK) tools
 sanity: ## ansible-test sanity
 	@$(CHECK) sanity
-whole-2.17: ## whole runs on the oldest ansible-core supported
-	@$(CHECK) whole-2.17
+whole-%: ## whole runs on the oldest or the newest ansible-core: whole-2.17, whole-2.21
+	@$(CHECK) $@
 integration: ## the collection against the embedded testbed
 	@$(CHECK) integration
 faults: ## every fault of a node or a service, one run each

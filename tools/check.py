@@ -6,28 +6,33 @@ One part shows its output as it comes. Several run two at a time (one on a singl
 log of its own: a line tells how each ended, a failed one shows the end of its log; a table closes the run.
 The last line counts tests; a part that has no tests of its own (a linter, say) counts as one.
 
-Exit status: 0 when every part passed, 1 when one failed, 2 on wrong use, 130 when interrupted.
+A part may take as long as it comes further; tools/supervise.py gives it up when it does not, and sees that
+nothing of it is left, however it ends.
+
+Exit status: 0 when every part passed, 1 when one failed, 2 on wrong use, 3 when this machine can run none of
+them, 130 when interrupted.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
+
+import supervise
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".work" / "logs"
 
-#: Seconds after which a part is taken for hung. The slowest takes a tenth of this on two cores.
-LIMIT = 900
+#: Seconds without any progress after which a part is taken for hung.
+PATIENCE = 300
 
 #: Parts that run at a time, and processes of a part that runs by itself.
 WORKERS = min(2, os.cpu_count() or 1)
@@ -60,15 +65,83 @@ class Part:
     tests: bool = False
     #: It is sensitive to other load (or makes so much of it) that it runs by itself.
     alone: bool = False
-    #: Seconds after which it is taken for hung.
-    limit: int = LIMIT
 
 
-#: Why a part may not run here, by its level, when tools/setup says (exit status 3) that it cannot have that.
-UNUSABLE = {
-    "core-2.17": "no Python that this ansible-core runs on",
-    "vm": "no virtual machines here, for the reason given above",
-}
+def cores() -> list[str]:
+    """Return the versions of ansible-core that requirements/ has, oldest first."""
+    names = (path.stem.removeprefix("core-") for path in (ROOT / "requirements").glob("core-*.txt"))
+    return sorted(names, key=lambda version: [int(number) for number in version.split(".")])
+
+
+def main_core() -> str:
+    """Return the version that is in .venv."""
+    match = re.search(r"^-r core-(.*)\.txt$", (ROOT / "requirements" / "core.txt").read_text(), re.M)
+    assert match, "requirements/core.txt refers to no core-VERSION.txt"
+    return match[1]
+
+
+def on_ansible() -> list[str]:
+    """Return the unit tests of what touches Ansible: plugins of its own kinds, and what shares its work."""
+    tests = pathlib.Path("tests/unit/plugins")
+    shared = ("module_utils", "plugin_utils")
+    kinds = (path.name for path in (ROOT / tests).iterdir() if any(path.glob("test_*.py")))
+    names = [
+        # ansible-test knows folders by their slash.
+        *sorted(f"{kind}/" for kind in kinds if kind not in shared),
+        "module_utils/test_module.py",
+        "plugin_utils/run/",
+        "plugin_utils/node/test_fleet.py",
+    ]
+    return [f"{tests}/{name}" for name in names]
+
+
+def units(core: str) -> Part:
+    """Return the part that runs unit tests on another ansible-core: all on the oldest and the newest."""
+    ends = (cores()[0], cores()[-1])
+    tests = "unit tests" if core in ends else "unit tests of what touches Ansible"
+    venv = ("--venv", f".work/core-{core}")
+    syntax = 'for playbook in playbooks/*.yml; do ansible-playbook --syntax-check "$playbook" || exit 1; done'
+    return Part(
+        f"units-{core}",
+        "tests",
+        f"{tests}, and syntax of the playbooks, on ansible-core {core}",
+        (
+            ("tools/ansible-test", *venv, "units", *AT_ONCE, *(() if core in ends else on_ansible())),
+            ("tools/in-copy", *venv, "sh", "-c", syntax),
+        ),
+        level=f"core-{core}",
+        tests=True,
+    )
+
+
+def whole(core: str) -> Part:
+    """Return the part that does whole runs on another ansible-core."""
+    return Part(
+        f"whole-{core}",
+        "tests",
+        f"whole runs, good and bad ones, on ansible-core {core}",
+        (
+            (
+                "env",
+                f"ORBIT_ANSIBLE_PLAYBOOK={ROOT}/.work/core-{core}/bin/ansible-playbook",
+                *("pytest", "-q"),
+                "tests/integration/test_image.py",
+                "tests/integration/test_failures.py",
+                "tests/integration/test_results.py",
+                *("-k", "two_groups or check_mode or never or outside or done_again"),
+            ),
+        ),
+        level=f"core-{core}",
+        tests=True,
+    )
+
+
+#: Tests wait more than they compute, for real sockets and processes, so that more of them go at a time than
+#: there are cores: short ones, and those that have testbeds of their own.
+AT_ONCE = ("--num-workers", "6")
+SIDE_BY_SIDE = ("-n", "3")
+
+OTHER_CORES = [core for core in cores() if core != main_core()]
 
 # Longest first: with two workers this is what keeps both busy to the end.
 PARTS = (
@@ -79,8 +152,8 @@ PARTS = (
         "tests of the testbed (pytest)",
         (
             (
-                *("pytest", "-q", "--rootdir=testbed", "-c", "testbed/pyproject.toml", "testbed/tests"),
-                f"--ignore={MACHINES}",
+                *("pytest", "-q", *SIDE_BY_SIDE, "--rootdir=testbed", "-c", "testbed/pyproject.toml"),
+                *("testbed/tests", f"--ignore={MACHINES}"),
             ),
         ),
         tests=True,
@@ -92,23 +165,19 @@ PARTS = (
         # Its testbed has a fixed name and number: one run at a time, whatever the checkout.
         (("flock", MOLECULE_LOCK, "molecule", "test"),),
     ),
-    Part("units", "tests", "unit tests of the collection", (("tools/ansible-test", "units"),), tests=True),
     Part(
-        "units-2.17",
+        "units",
         "tests",
-        "unit tests and playbook syntax on the oldest ansible-core",
-        (
-            ("tools/ansible-test", "--venv", ".venv-2.17", "units"),
-            (
-                "tools/in-copy",
-                "--venv",
-                ".venv-2.17",
-                "sh",
-                "-c",
-                "ansible-playbook --syntax-check playbooks/*.yml",
-            ),
-        ),
-        level="core-2.17",
+        "unit tests of the collection",
+        (("tools/ansible-test", "units", *AT_ONCE),),
+        tests=True,
+    ),
+    *map(units, OTHER_CORES),
+    Part(
+        "tools",
+        "tests",
+        "tests of tools/: what is started is ended",
+        (("pytest", "-q", *SIDE_BY_SIDE, "tests/tools"),),
         tests=True,
     ),
     Part(
@@ -156,22 +225,20 @@ PARTS = (
         "the collection against the embedded testbed",
         (
             (
-                *("pytest", "-q", "-n", str(WORKERS), "--durations=10", "tests/integration"),
+                *("pytest", "-q", *SIDE_BY_SIDE, "--durations=10", "tests/integration"),
                 f"--ignore={ON_MACHINES}",
             ),
         ),
         tests=True,
         alone=True,
-        limit=2 * LIMIT,
     ),
     Part(
         "faults",
         "tests",
         "every fault of a node or a service, one run each, and some random ones",
-        (("pytest", "-q", "tests/faults"),),
+        (("pytest", "-q", *SIDE_BY_SIDE, "tests/faults"),),
         tests=True,
         alone=True,
-        limit=2 * LIMIT,
     ),
     Part(
         "vm",
@@ -185,27 +252,7 @@ PARTS = (
         tests=True,
         alone=True,
     ),
-    Part(
-        "whole-2.17",
-        "tests",
-        "whole runs, good and bad ones, on the oldest ansible-core",
-        (
-            (
-                "env",
-                f"ORBIT_ANSIBLE_PLAYBOOK={ROOT}/.venv-2.17/bin/ansible-playbook",
-                "pytest",
-                "-q",
-                "tests/integration/test_image.py",
-                "tests/integration/test_failures.py",
-                "tests/integration/test_results.py",
-                "-k",
-                "two_groups or check_mode or never or outside or done_again",
-            ),
-        ),
-        level="core-2.17",
-        tests=True,
-        alone=True,
-    ),
+    *map(whole, (cores()[0], cores()[-1])),
 )
 
 
@@ -225,24 +272,29 @@ class Result:
 class Runner:
     """Starts commands and stops what it started."""
 
-    def __init__(self, *, stream: bool) -> None:
-        self._stream = stream
+    def __init__(self) -> None:
+        #: Whether the output of parts is shown as it comes.
+        self.stream = False
+        #: Whether it was told to stop: what ends now did not end by itself.
+        self.stopping = False
         self._children: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
-        self._stopping = False
 
     def run(self, part: Part) -> Result:
         """Run one part to its end and judge it."""
         started = time.monotonic()
         log_path = log_of(part)
         failed_commands = []
-        with log_path.open("wb") as log:
-            for command in part.commands:
-                status = self._command(command, log, started + part.limit)
-                if status != 0:
-                    failed_commands.append(f"{' '.join(command[:2])}: {describe(status)}")
-                if self._stopping:
-                    break
+        log_path.write_bytes(b"")
+        for command in part.commands:
+            with log_path.open("ab") as log:
+                log.write(f"$ {' '.join(command)}\n".encode())
+            options = ["--log", str(log_path), "--patience", str(PATIENCE)]
+            status = self.command(command, *options, *(() if self.stream else ("--quiet",)))
+            if status != 0:
+                failed_commands.append(f"{' '.join(command[:2])}: {describe(status)}")
+            if self.stopping:
+                break
         text = log_path.read_text(errors="replace")
         result = Result(part, "passed", time.monotonic() - started)
         for line in summary_lines(text):
@@ -258,63 +310,48 @@ class Runner:
             result.passed = 1
         return result
 
-    def stop(self) -> None:
-        """End every command that is still running, with all that it started."""
+    def command(
+        self, command: Sequence[str], *options: str, environment: Mapping[str, str] | None = None
+    ) -> int:
+        """Run a command below a supervisor of its own; return its exit status."""
         with self._lock:
-            self._stopping = True
-            children = list(self._children)
-        for child in children:
-            end(child)
-
-    def _command(self, command: tuple[str, ...], log, deadline: float) -> int | str:
-        log.write(f"$ {' '.join(command)}\n".encode())
-        log.flush()
-        if shutil.which(command[0], path=ENVIRONMENT["PATH"]) is None:
-            log.write(f"{command[0]}: no such program\n".encode())
-            return "no such program"
-        with self._lock:
-            if self._stopping:
-                return "not run"
-            child = subprocess.Popen(
-                command,
+            if self.stopping:
+                return 128 + signal.SIGINT
+            supervisor = subprocess.Popen(
+                [sys.executable, supervise.__file__, "--parent", str(os.getpid()), *options, *command],
                 cwd=ROOT,
-                env=ENVIRONMENT,
+                env=ENVIRONMENT if environment is None else environment,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if self._stream else log,
-                stderr=subprocess.STDOUT,
+                # Ctrl-C is for us: we pass it on, and wait.
                 start_new_session=True,
             )
-            self._children.add(child)
-        alarm = threading.Timer(max(1.0, deadline - time.monotonic()), end, [child])
-        alarm.start()
-        try:
-            if child.stdout is not None:
-                for line in child.stdout:
-                    log.write(line)
-                    sys.stdout.buffer.write(line)
-                    sys.stdout.buffer.flush()
-            status = child.wait()
-        finally:
-            alarm.cancel()
-            with self._lock:
-                self._children.discard(child)
-        return "no end in its time" if time.monotonic() > deadline else status
-
-
-def end(child: subprocess.Popen[bytes]) -> None:
-    """Stop a child and its process group: like Ctrl-C, so that tests clean up; then for good."""
-    for number, patience in ((signal.SIGINT, 30), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
-        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(child.pid, number)
-            child.wait(patience)
-            return
-
-
-def describe(status: int | str) -> str:
-    """Put an exit status into words."""
-    if isinstance(status, str):
+            self._children.add(supervisor)
+        if self.stopping:
+            # The signal came while we were starting this one.
+            supervisor.terminate()
+        status = supervisor.wait()
+        with self._lock:
+            self._children.discard(supervisor)
         return status
-    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+
+    def stop(self) -> None:
+        """Tell the supervisor of every command that is still running to end it, with all that it started."""
+        # Without the lock: a handler of signals calls this, whatever the main thread holds at the moment.
+        self.stopping = True
+        for supervisor in list(self._children):
+            supervisor.terminate()
+
+
+def describe(status: int) -> str:
+    """Put the exit status of a supervisor into words."""
+    words = {
+        supervise.GIVEN_UP: f"no progress for {PATIENCE} s",
+        supervise.LEFT_BEHIND: "left processes running",
+        127: "no such program",
+    }
+    if status in words:
+        return words[status]
+    return f"killed by signal {status - 128}" if 128 < status < 160 else f"exit status {status}"
 
 
 def summary_lines(text: str) -> list[str]:
@@ -350,7 +387,7 @@ def tell(result: Result) -> None:
         say(f"        {line}")
 
 
-def table(results: list[Result], seconds: float) -> None:
+def table(results: list[Result], skipped: list[str], seconds: float) -> None:
     """Print one line for each part and the totals."""
     say()
     say(f"{'part':13}{'verdict':9}{'seconds':>8}{'tests':>8}  log")
@@ -362,23 +399,22 @@ def table(results: list[Result], seconds: float) -> None:
     say()
     failed = [result.part.name for result in results if result.verdict == "failed"]
     (LOGS / "failed").write_text("".join(f"{name}\n" for name in failed))
-    say(f"Failed: {', '.join(failed)}" if failed else "All parts passed.")
+    but = f" but those that were skipped: {', '.join(skipped)}" if skipped else ""
+    say(f"Failed: {', '.join(failed)}" if failed else f"All parts passed{but}.")
     totals = [f"{sum(r.passed for r in results)} passed", f"{sum(r.failed for r in results)} failed"]
     skipped = sum(r.skipped for r in results)
     say(", ".join([*totals, f"{skipped} skipped"] if skipped else totals))
 
 
-def prepare(parts: list[Part]) -> dict[str, str]:
+def prepare(parts: list[Part], runner: Runner) -> dict[str, str]:
     """Bring the environments up to date; return why a part cannot run here, by its level."""
     unusable = {}
-    for level in sorted({part.level for part in parts}, reverse=True):
-        status = subprocess.run(
-            [ROOT / "tools" / "setup", level], check=False, stdin=subprocess.DEVNULL
-        ).returncode
+    for level in sorted({"dev", *(part.level for part in parts)}, reverse=True):
+        status = runner.command([str(ROOT / "tools" / "setup"), level], environment=os.environ)
         if status == 3:
-            unusable[level] = UNUSABLE[level]
+            unusable[level] = "this machine cannot have what it needs, for the reason given above"
         elif status != 0:
-            sys.exit(status)
+            sys.exit(130 if runner.stopping else status)
     return unusable
 
 
@@ -402,30 +438,27 @@ def run_all(parts: list[Part], runner: Runner) -> list[Result]:
     def work() -> None:
         while True:
             with lock:
-                if not waiting:
+                if not waiting or runner.stopping:
                     return
                 part = waiting.pop(0)
             result = runner.run(part)
             with lock:
+                if runner.stopping:
+                    return
                 results[part.name] = result
                 tell(result)
 
-    # Daemons, so that an interrupt does not wait for them.
-    workers = [threading.Thread(target=work, daemon=True) for worker in range(WORKERS)]
+    workers = [threading.Thread(target=work) for worker in range(WORKERS)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
     for part in parts:
-        if part.alone:
+        if part.alone and not runner.stopping:
             results[part.name] = runner.run(part)
-            tell(results[part.name])
-    return [results[part.name] for part in parts]
-
-
-def interrupt(_signal: int, _frame: object) -> None:
-    """End the run like Ctrl-C does."""
-    raise KeyboardInterrupt
+            if not runner.stopping:
+                tell(results[part.name])
+    return [results[part.name] for part in parts if part.name in results]
 
 
 ENVIRONMENT = {
@@ -445,28 +478,33 @@ ENVIRONMENT.update(
 
 def main(names: list[str]) -> int:
     """Run what was asked for; return the exit status."""
-    # Both explicitly: a shell starts background jobs with SIGINT ignored, and their children inherit that.
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
+    runner = Runner()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Who starts us by nohup wants us to survive a hang-up. But a shell starts all background jobs with
+        # SIGINT ignored, and that must not make them endless.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: runner.stop())
     started = time.monotonic()
     parts = choose(names)
-    unusable = prepare(parts)
+    unusable = prepare(parts, runner)
     for part in parts:
         if part.level in unusable:
             say(f"skipped {part.name:13}          {unusable[part.level]}")
+    skipped = [part.name for part in parts if part.level in unusable]
     parts = [part for part in parts if part.level not in unusable]
+    if not parts and not runner.stopping:
+        return 3
     LOGS.mkdir(parents=True, exist_ok=True)
-    runner = Runner(stream=len(parts) == 1)
-    try:
-        if len(parts) == 1:
-            result = runner.run(parts[0])
-            say(f"{result.verdict} {result.part.name} in {result.seconds:.1f} s  {result.note}".rstrip())
-            results = [result]
-        else:
-            results = run_all(parts, runner)
-            table(results, time.monotonic() - started)
-    except KeyboardInterrupt:
-        runner.stop()
+    if len(parts) == 1:
+        runner.stream = True
+        result = runner.run(parts[0])
+        say(f"{result.verdict} {result.part.name} in {result.seconds:.1f} s  {result.note}".rstrip())
+        results = [result]
+    else:
+        results = run_all(parts, runner)
+        if not runner.stopping:
+            table(results, skipped, time.monotonic() - started)
+    if runner.stopping:
         say("interrupted")
         return 130
     return int(any(result.verdict == "failed" for result in results))

@@ -2,22 +2,40 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from . import table
 from .bed import FaultBed
 
 _ROWS = pytest.StashKey[list]()
+_ROW = "row"
+
+
+class _Rows:
+    """Collects the rows of all reports."""
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "teardown":
+            self._rows += [table.Row(**row) for name, row in report.user_properties if name == _ROW]
 
 
 def pytest_configure(config):
     config.stash[_ROWS] = []
+    config.pluginmanager.register(_Rows(config.stash[_ROWS]))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def rows(request):
-    """The table of all runs, which pytest prints at the end."""
-    return request.config.stash[_ROWS]
+    """Rows of the table of all runs, which pytest prints at the end."""
+    made = []
+    yield made
+    # Tests run in several processes; what reaches the one that prints is their reports.
+    request.node.user_properties += [(_ROW, dataclasses.asdict(row)) for row in made]
 
 
 @pytest.fixture(scope="session")

@@ -165,7 +165,7 @@ class _Reader:
         # ansible-core before 2.19
         from ansible.playbook.conditional import Conditional
 
-        asked = Conditional(loader=self._loader)
+        asked: t.Any = Conditional(loader=self._loader)
         asked.when = [condition]
         return bool(asked.evaluate_conditional(templar, variables))
 

@@ -351,7 +351,7 @@ def _groups(
     inventory: t.Mapping[str, Group] | None,
 ) -> list[dict[str, t.Any]]:
     """Return the image groups: nodes of one stream, which is one image of one service and domain."""
-    groups: dict[tuple[str, ...], dict[str, t.Any]] = {}
+    groups: dict[tuple[str, str, str], dict[str, t.Any]] = {}
     for name, record in records.items():
         if not isinstance(record["image"], str):
             continue

@@ -60,12 +60,10 @@ def test_both_generations_of_servers(stand: Stand, unicast: bool) -> None:
 
 def test_nobody_answers(stand: Stand) -> None:
     party = stand.keep(Party(new_group(), 0))
-    start = time.monotonic()
     waiting = Fetch(stand.disk(4096), party.endpoint.group, party.endpoint.port, silence=1.2)
     with pytest.raises(ClientError, match=r"no server answered on .* for 1.2 seconds") as caught:
         waiting.wait()
     assert caught.value.status == 110
-    assert time.monotonic() - start >= 1.2
     joins = [d for d in party.hear(0.1) if d[4] == wire.JOIN]
     assert len(joins) == 5, "at once, soon again, ever more rarely"
     assert waiting.disk.read_bytes() == bytes(4096)
@@ -241,10 +239,8 @@ def test_an_error_in_a_writer_ends_the_client_though_the_server_is_silent(stand:
     """The thread that waits for the network must be woken by the one that failed."""
     image, disk = make_image(2)
     server = stand.keep(HandServer(b"\0" * (1 << 20) + image[1 << 20 :], mute_after=1024))
-    start = time.monotonic()
     with pytest.raises(NdzError, match="chunk 0: magic"):
-        fetch(stand, server, len(disk), silence=20.0, ascending=True).wait()
-    assert time.monotonic() - start < 10
+        fetch(stand, server, len(disk), silence=3600.0, ascending=True).wait()
 
 
 class Forger(Party):
@@ -438,7 +434,6 @@ def test_a_slow_disk_is_not_the_servers_silence(stand: Stand, held_disk: threadi
     until = time.monotonic() + 1.5
     wait_until(lambda: time.monotonic() > until, "the end of the wait")
     assert waiting.error is None
-    start = time.monotonic()
     held_disk.set()
     if not mute:
         assert waiting.wait().disk.read_bytes() == disk
@@ -446,7 +441,6 @@ def test_a_slow_disk_is_not_the_servers_silence(stand: Stand, held_disk: threadi
     with pytest.raises(ClientError, match=r"silent for 0\.4 seconds, 2 of 4 chunks are missing") as caught:
         waiting.wait()
     assert caught.value.status == 110
-    assert time.monotonic() - start >= 0.4
 
 
 def test_the_group_cannot_be_joined_again(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:

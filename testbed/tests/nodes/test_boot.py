@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -200,6 +200,8 @@ def test_power_off_is_silence(bed: Bed, sender_raw: bytes) -> None:
     impatient = [
         ssh,
         "-o",
+        "LogLevel=INFO",
+        "-o",
         "ServerAliveInterval=1",
         "-o",
         "ServerAliveCountMax=2",
@@ -217,12 +219,11 @@ def test_power_off_is_silence(bed: Bed, sender_raw: bytes) -> None:
     try:
         assert session.stdout is not None
         assert session.stdout.readline() == "started\n"
-        began = time.monotonic()
         bed.power("offHard", "node3-2")
         assert bed.node_status("node3-2")["power"] == "off"
         _, errors = session.communicate(timeout=30)
         assert session.returncode == 255
-        assert time.monotonic() - began > 1.5, f"the connection was closed, not silent: {errors}"
+        assert "not responding" in errors, "the connection was closed, not silent"
     finally:
         session.kill()
         session.wait()
@@ -294,10 +295,11 @@ def test_faults(bed: Bed) -> None:
     before = order("ssh-refuse")
     console_since(before, f"{MARKER}: up")
     assert bed.ssh(node, "true").returncode == 255
-    began = time.monotonic()
     order("slow-boot=1.5")
     bed.wait_ssh(node)
-    assert time.monotonic() - began >= 1.5
+    order("slow-boot=3600")
+    in_self_test = re.compile(r"sleep 360\d")
+    eventually(lambda: any(map(in_self_test.match, bed.processes())), "a self test that takes an hour more")
     order("none")
     bed.wait_ssh(node)
     bed.unlink(node)

@@ -6,9 +6,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import types
 
 import pytest
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node import resets as resets_module
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.boot_wait import Failed
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.resets import Resets
 
@@ -23,15 +25,16 @@ def nodes(tmp_path):
 class Service:
     """Stands in for the module: notes its calls, and that there is never more than one at a time."""
 
-    def __init__(self, seconds=0.0):
+    def __init__(self, seconds=0.0, clock=time.monotonic):
         self.calls = []
+        self._clock = clock
         self._seconds = seconds
         self._busy = threading.Lock()
 
     def __call__(self, options):
         assert self._busy.acquire(blocking=False), "two calls at a time"
         try:
-            self.calls.append((time.monotonic(), options))
+            self.calls.append((self._clock(), options))
             time.sleep(self._seconds)
             return {"nodes": [{"name": node["name"], "ok": True} for node in options["nodes"]]}
         finally:
@@ -89,10 +92,20 @@ def test_a_wish_during_a_call_has_the_next_one(nodes):
     assert service.given == [("reset", [f"node1-{y}" for y in ys]) for ys in ((1,), (2, 3), (4,))]
 
 
-def test_calls_keep_to_the_window_of_the_service(nodes):
+def test_calls_keep_to_the_window_of_the_service(nodes, monkeypatch):
+    now = [1000.0]
+    really_sleep = asyncio.sleep
+
+    async def sleep(seconds):
+        now[0] += seconds
+        await really_sleep(0)
+
+    clock = types.SimpleNamespace(monotonic=lambda: now[0], time=time.time)
+    monkeypatch.setattr(resets_module, "time", clock)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     for node in nodes:
         node["settings"].update(orbit_power_window=2, orbit_power_interval=1.5)
-    service = Service()
+    service = Service(clock=clock.monotonic)
 
     async def two_and_then_one():
         resets = Resets(service)
@@ -101,7 +114,7 @@ def test_calls_keep_to_the_window_of_the_service(nodes):
 
     asyncio.run(two_and_then_one())
     first, second = (moment for moment, _options in service.calls)
-    assert second - first >= 1.4
+    assert second - first >= 1.5
 
 
 def test_a_silent_service_keeps_nobody_else_waiting(nodes):
