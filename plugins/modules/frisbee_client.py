@@ -13,21 +13,22 @@ version_added: 0.1.0
 author:
   - The orbit.imaging authors (@orbit-imaging)
 description:
-  - Waits for every node of the run, over raw SSH. Checks that it is a memory image that has booted since the reset,
-    that the disk is what the plan says, and that the node does not run from it.
-  - Starts the frisbee client so that it outlives the connection, follows it, and judges it by its own exit status and
-    its line of bytes written.
-  - Nodes of one image that become ready within a few seconds of each other start together and share one pass of the
-    stream.
-  - A node that fails is power-cycled by M(orbit.imaging.cmc_power) and tried again, C(orbit_retries) times, while the
-    others go on. The module runs where the task runs, so delegate the task to the host that reaches the cmc service. A
-    wrong disk and a missing client are not tried again.
-  - A client is given up when it comes no further (C(orbit_stall_timeout)), however long all takes. Only the boot has a
-    time of its own.
-  - All nodes are looked after by one task that tells the progress of all. A node that does not answer is a failed node
-    with a named cause, never an unreachable host.
-  - Nodes are reached as Ansible's own connection plugin P(ansible.builtin.ssh#connection) would reach them, by key; the
-    login is V(root) when nothing else is said. What cannot be honoured, such as a password, the plan refuses.
+  - Waits for every node of the run, over raw SSH. Checks that it is a memory image that has booted since
+    the reset, that the disk is what the plan says, and that the node does not run from it.
+  - Starts the frisbee client so that it outlives the connection, follows it, and judges it by its own exit
+    status and its line of bytes written.
+  - Nodes of one image that become ready within a few seconds of each other start together and share one
+    pass of the stream.
+  - A node that fails is power-cycled by M(orbit.imaging.cmc_power) and tried again, C(orbit_retries) times,
+    while the others go on. The module runs where the task runs, so delegate the task to the host that
+    reaches the cmc service. A wrong disk and a missing client are not tried again.
+  - A client is given up when it comes no further (C(orbit_stall_timeout)), however long all takes. Only the
+    boot has a time of its own.
+  - All nodes are looked after by one task that tells the progress of all. A node that does not answer is a
+    failed node with a named cause, never an unreachable host.
+  - Nodes are reached as Ansible's own connection plugin P(ansible.builtin.ssh#connection) would reach them,
+    by key; the login is V(root) when nothing else is said. What cannot be honoured, such as a password, the
+    plan refuses.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:

@@ -13,12 +13,13 @@ version_added: 0.1.0
 author:
   - The orbit.imaging authors (@orbit-imaging)
 description:
-  - Chooses the nodes of a run, gives each its image, and checks everything that the inventory, the play, the role and
-    the command line say of them, with Ansible's own precedence for each host.
+  - Chooses the nodes of a run, gives each its image, and checks everything that the inventory, the play,
+    the role and the command line say of them, with Ansible's own precedence for each host.
   - All mistakes are reported at once, each with host, place and remedy, before any service or node is asked.
-  - The chosen nodes are those of the node set C(nodes) (or C(orbit_nodes)); without one, all hosts of the play's
-    batch, when the play names them by C(hosts), C(--limit) or a condition; or else those to which the inventory
-    gives an image or that stand in a C(*.nodes) file. A play on all hosts that says nothing more chooses none.
+  - The chosen nodes are those of the node set C(nodes) (or C(orbit_nodes)); without one, all hosts of the
+    play's batch, when the play names them by C(hosts), C(--limit) or a condition; or else those to which
+    the inventory gives an image or that stand in a C(*.nodes) file. A play on all hosts that says nothing
+    more chooses none.
   - The image is C(image), said by the play, the role or the command line, or C(orbit_image), said anywhere.
   - Begins the record of the run, a file in the run's folder, which is of its owner alone.
 extends_documentation_fragment:

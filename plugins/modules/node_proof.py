@@ -14,7 +14,8 @@ author:
   - The orbit.imaging authors (@orbit-imaging)
 description:
   - Waits for the system on the disk of every node, over raw SSH, and asks it for its identity.
-  - A node that does not come up is switched off and on again by M(orbit.imaging.cmc_power), C(orbit_retries) times.
+  - A node that does not come up is switched off and on again by M(orbit.imaging.cmc_power),
+    C(orbit_retries) times.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:

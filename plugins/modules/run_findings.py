@@ -13,7 +13,8 @@ version_added: 0.1.0
 author:
   - The orbit.imaging authors (@orbit-imaging)
 description:
-  - Shows what the services said in the steps of a playbook such as C(status), C(power) or C(clean), a line each.
+  - Shows what the services said in the steps of a playbook such as C(status), C(power) or C(clean), a line
+    each.
   - Fails when something could not be looked at or done.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes

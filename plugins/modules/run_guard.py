@@ -13,9 +13,10 @@ version_added: 0.1.0
 author:
   - The orbit.imaging authors (@orbit-imaging)
 description:
-  - With O(state=started), refuses what the services cannot do, claims the nodes for the run, and starts its guard.
-  - The guard is a process of its own on the control host. It holds the claims, hears of each step, and takes back links
-    and streams when C(ansible-playbook) ends without having done so.
+  - With O(state=started), refuses what the services cannot do, claims the nodes for the run, and starts its
+    guard.
+  - The guard is a process of its own on the control host. It holds the claims, hears of each step, and
+    takes back links and streams when C(ansible-playbook) ends without having done so.
   - With O(state=released), lets the guard go; what it was not told to be gone it undoes first.
   - In check mode, only looks whether nodes are claimed.
 extends_documentation_fragment:
@@ -39,8 +40,8 @@ options:
     required: true
   claimed:
     description:
-      - What is done when nodes are claimed by other runs. V(refuse) fails and claims none, V(skip) leaves these nodes
-        out of the run, V(force) keeps them in it without a claim.
+      - What is done when nodes are claimed by other runs. V(refuse) fails and claims none, V(skip) leaves
+        these nodes out of the run, V(force) keeps them in it without a claim.
     type: str
     choices: [refuse, skip, force]
     default: refuse

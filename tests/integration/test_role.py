@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The role in plays that people write themselves: it images just the nodes that they mean, or says why not."""
+"""The role in plays that people write: it images just the nodes that they mean, or says what to write."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Host:
     :ivar variables: those of the role and of the connection that somebody has set, as YAML and templates make
         them.
     :ivar image: what ``image`` says for this host; None when nobody has said it.
-    :ivar image_of_inventory: whether the inventory itself gives the host an image, or says that it is chosen; None
+    :ivar image_of_inventory: whether the inventory itself gives the host an image, or chooses it; None
         where all variables are the inventory's.
     :ivar keywords: what play and command line say of the connection to it.
     :ivar mistakes: what of it cannot be used, one sentence each.
