@@ -83,14 +83,15 @@ class Fleet:
         self._interval = interval
         self._resets = resets
         self._logins = Logins(known_hosts)
-        by_image: dict[str, list[str]] = {}
+        by_group: dict[str, list[Node]] = {}
         for node in nodes:
-            by_image.setdefault(node["image"], []).append(node["name"])
+            by_group.setdefault(node["group"], []).append(node)
         self._barriers = {
-            image: StartBarrier(
-                names, min(n["settings"]["orbit_gather"] for n in nodes if n["image"] == image)
+            group: StartBarrier(
+                [node["name"] for node in members],
+                min(node["settings"]["orbit_gather"] for node in members),
             )
-            for image, names in by_image.items()
+            for group, members in by_group.items()
         }
 
     async def image(self) -> dict[str, Report]:
@@ -124,7 +125,7 @@ class Fleet:
                     name, "failed", f"interrupted: {bound(traceback.format_exc(0).strip())}"
                 )
             finally:
-                self._barriers[node["image"]].gone(name)
+                self._barriers[node["group"]].gone(name)
 
         async def speak() -> None:
             while True:
@@ -154,7 +155,7 @@ class Fleet:
                 report = await work(node, attempts.boot)
             except Failed as failure:
                 # Nobody waits for a node on its second try; it starts when it is there.
-                self._barriers[node["image"]].gone(name)
+                self._barriers[node["group"]].gone(name)
                 if attempts.failed(failure):
                     continue
                 self._progress.change(name, "failed", f"{failure.cause}: {records.first_line(str(failure))}")
@@ -174,7 +175,7 @@ class Fleet:
             agreed = await verification.agree(session, node, facts, again)
             booted = time.time()
             self._progress.change(name, "ready", quiet=True)
-            await self._barriers[node["image"]].ready(name)
+            await self._barriers[node["group"]].ready(name)
             await session.send(agreed.go)
             self._progress.change(name, "imaging")
             started, moment = time.time(), time.monotonic()

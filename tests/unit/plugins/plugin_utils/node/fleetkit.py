@@ -71,6 +71,7 @@ def make_node(
     return {
         "name": name,
         "image": "x.ndz",
+        "group": "all",
         "token": 0,
         "domain": "sb1.test",
         "x": 1,
