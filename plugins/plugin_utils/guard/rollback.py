@@ -140,6 +140,8 @@ class Work:
                 raise ValueError(f"the step {step!r} has no results")
             take(self, said["results"])
             return {}
+        if not isinstance(step, str):
+            raise ValueError(f"the step is {type(step).__name__}, no name")
         self.step = step
         if step == "link":
             self._linked = dict(self._all_links)

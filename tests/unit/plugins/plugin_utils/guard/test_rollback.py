@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
 import pytest
 import requests
 
@@ -174,3 +177,108 @@ def test_links_that_cannot_be_removed_are_named(work):
         (left,) = work.undo(0)
     assert left.startswith(f"links of host1, host2 (pxe at {URL}, domain d)")
     assert work.links == ["host1", "host2"]
+
+
+def status(domain, *images):
+    rows = "".join(f'<daemon img="{image}" port="7000"/>' for image in images)
+    return Call("/frisbee/status", {"domain": domain}, f"<frisbee_status>{rows}</frisbee_status>")
+
+
+@pytest.mark.parametrize(
+    ("said", "is_ours"),
+    [
+        ({}, True),
+        ({"url": f"{URL}/"}, True),
+        ({"domain": "D"}, True),
+        ({"dialect": "auto", "user": None}, True),
+        ({"url": "http://other:5054"}, False),
+        ({"domain": "e"}, False),
+        ({"image": "y.ndz"}, False),
+    ],
+)
+def test_a_result_is_about_the_stream_of_its_service_domain_and_image(work, said, is_ours):
+    intend(work)
+    work.note(
+        "serve", {"results": [{**ASKED, "image": IMAGE, "ok": True, "port": 1, "joined": False, **said}]}
+    )
+    assert work.uses[0].state == ("owned" if is_ours else "intended")
+
+
+def test_two_domains_of_one_service_have_two_streams_of_one_name(work):
+    with expected_calls(status("d"), status("e")):
+        work.note("serve", {"streams": [{**ASKED, "domain": d, "images": [IMAGE]} for d in ("d", "e")]})
+    work.note(
+        "serve",
+        {
+            "results": [
+                {**ASKED, "domain": d, "image": IMAGE, "ok": d == "e", "port": None, "joined": False}
+                for d in ("e", "d")
+            ]
+        },
+    )
+    assert {use.asked["domain"]: use.state for use in work.uses} == {"d": "intended", "e": "owned"}
+    gone = Call("/frisbee/stop", {"img": IMAGE, "domain": "e"}, "<OK>Stopped</OK>")
+    with expected_calls(status("d"), gone):
+        assert work.undo(0) == []
+
+
+def test_of_two_users_of_one_stream_each_has_the_use_that_was_given_to_it(work):
+    users = ("alice", "bob")
+    with expected_calls(sent(), sent()):
+        work.note("serve", {"streams": [{**ASKED, "user": user, "images": [IMAGE]} for user in users]})
+    work.note(
+        "serve",
+        {"results": [{**ASKED, "user": "bob", "image": IMAGE, "ok": True, "port": 1, "joined": False}]},
+    )
+    assert {use.asked["user"]: use.state for use in work.uses} == {"alice": "intended", "bob": "owned"}
+
+
+def test_an_intention_that_is_said_twice_is_one_use(work):
+    intend(work)
+    intend(work)
+    assert len(work.uses) == 1
+
+
+def test_a_stream_that_cannot_be_claimed_is_no_obstacle_and_never_taken_for_ours_alone(work, tmp_path):
+    os.mkdir(claims.stream_path(str(tmp_path), URL, "d", IMAGE))
+    intend(work)
+    assert any("cannot be known" in line for line in work.lines)
+    with expected_calls(sent(IMAGE)):
+        assert len(work.undo(0, killed=True)) == 1
+    served(work)
+    with expected_calls(stopped()):
+        assert work.undo(0) == []
+
+
+def test_what_fails_in_one_place_is_undone_in_the_others(work, monkeypatch):
+    intend(work)
+    served(work)
+    work.note("link", {})
+
+    def broken(*_arguments):
+        raise KeyError("a mistake of ours")
+
+    monkeypatch.setattr(rollback.PxeClient, "unlink", broken)
+    with expected_calls(stopped()):
+        (left,) = work.undo(0)
+    assert left.startswith("links of host1, host2")
+    assert "a mistake of ours" in left
+
+
+def test_no_service_waits_for_another_and_what_is_late_is_left_behind():
+    go = threading.Event()
+    order = []
+
+    def slow():
+        go.wait(20)
+        return "late"
+
+    try:
+        jobs = [("slow", slow)] * 30 + [("fast", lambda: order.append("fast") or "done")]
+        results = rollback.together(jobs, 0.2)
+    finally:
+        go.set()
+    assert results == [None] * 30 + ["done"]
+    (error,) = rollback.together([("x", lambda: 1 // 0)], 20)
+    assert isinstance(error, ZeroDivisionError)
+    assert rollback.together([], 0) == []
