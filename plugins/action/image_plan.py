@@ -68,7 +68,8 @@ class ActionModule(ActionBase):
             Display().warning(
                 f"SSH host keys are not checked on {len(unchecked)} nodes ({', '.join(unchecked[:3])}"
                 f"{', ...' if len(unchecked) > 3 else ''}): their options of ssh say "
-                "StrictHostKeyChecking=no. Leave that out: each run has a file of host keys of its own."
+                "StrictHostKeyChecking=no, or host_key_checking is false. Leave that out: each run has a "
+                "file of host keys of its own."
             )
         run_id = f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
         folder = os.path.join(os.path.expanduser(plain(arguments["run_dir"])), run_id)
