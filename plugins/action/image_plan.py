@@ -96,5 +96,6 @@ def _warn_of_unchecked_keys(record: dict[str, t.Any]) -> None:
         Display().warning(
             f"SSH host keys are not checked on {len(unchecked)} nodes ({', '.join(unchecked[:3])}"
             f"{', ...' if len(unchecked) > 3 else ''}): their options of ssh say "
-            "StrictHostKeyChecking=no. Leave that out: each run has a file of host keys of its own."
+            "StrictHostKeyChecking=no, or host_key_checking is false. Leave that out: each run has a file of "
+            "host keys of its own."
         )
