@@ -233,7 +233,7 @@ def _write(image: _Image, target: Target | _Stream, args: argparse.Namespace) ->
         print(file=sys.stderr)
 
 
-def _open_target(path: str, image: _Image, args: argparse.Namespace) -> Target:
+def _open_target(path: str, image: _Image, args: argparse.Namespace, *, fresh: bool = False) -> Target:
     base, limit = 0, None
     if args.slice is not None:
         with Source.open(path) as source:
@@ -249,6 +249,7 @@ def _open_target(path: str, image: _Image, args: argparse.Namespace) -> Target:
         limit_sectors=limit,
         zero_free=args.zero,
         pattern=args.pattern,
+        fresh=fresh,
         warn=lambda text: command.say(PROGRAM, f"warning: {text}"),
     )
     if image.data_end is not None and image.data_end * SECTOR > target.size:
@@ -275,10 +276,10 @@ def _to_new_file(image: _Image, args: argparse.Namespace) -> Target:
         # Through a pipe, the size is known at the end.
         sectors = MAX_SECTORS if image.end is None else -(-image.end // SECTOR)
         os.ftruncate(file.fd, sectors * SECTOR)
-        file.unlock()
-        with _open_target(file.path, image, args) as target:
+        with _open_target(file.path, image, args, fresh=True) as target:
             _write(image, target, args)
-        assert image.end is not None
+            assert image.end is not None
+            target.cut(-(-image.end // SECTOR))
         os.ftruncate(file.fd, image.end)
     return target
 
