@@ -66,8 +66,9 @@ def read_image(image: bytes) -> tuple[list[tuple[int, bytes]], int, list[list[tu
         magic, length, own, total, size, count = struct.unpack_from("<IIiiii", chunk)
         first, after, relocation_count = struct.unpack_from("<IIi", chunk, 24)
         version = magic - 0x69696968
-        # In a file, the first chunk says how many there are.
-        assert total in ((0, len(image) // CHUNK) if number == 0 else (0,))
+        # In a file, each chunk says how many there are: the programs of the field want all or none to.
+        assert total in (0, len(image) // CHUNK)
+        assert total == struct.unpack_from("<i", image, 12)[0]
         assert (own, size, first) == (number, 4096, at)
         begin = REGIONS_AT[version]
         assert count + 2 * relocation_count <= (469 if version == 4 else 507)
@@ -93,8 +94,11 @@ def read_image(image: bytes) -> tuple[list[tuple[int, bytes]], int, list[list[tu
 
 
 def through_a_pipe(image: bytes) -> bytes:
-    """Return an image as it is when its first chunk cannot be changed in the end (versions 2 and 3)."""
-    return image[:12] + bytes(4) + image[16:]
+    """Return an image as it is when its chunks cannot be changed in the end (versions 2 and 3)."""
+    changed = bytearray(image)
+    for at in range(0, len(image), CHUNK):
+        changed[at + 12 : at + 16] = bytes(4)
+    return bytes(changed)
 
 
 def assert_same_where_stored(image: bytes, disk: bytes) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -28,8 +29,8 @@ from ndz_tools import (
     through_a_pipe,
 )
 
-from orbit_frisbee.ndz import dump_cli, unzip_cli, zip_cli
-from orbit_frisbee.ndz.format import parse_index
+from orbit_frisbee.ndz import command, dump_cli, unzip_cli, zip_cli
+from orbit_frisbee.ndz.format import NdzError, parse_index
 from orbit_frisbee.ndz.unpack import FILE_VARIABLE
 
 DISK_SECTORS = 12000
@@ -206,6 +207,35 @@ def test_what_is_not_understood_is_stored_and_said(tmp_path: Path, call: Call) -
     status, _, err = call("zip", tmp_path / "noise", tmp_path / "x")
     assert status == 0
     assert f"imagezip: warning: {tmp_path}/noise: stored whole: it has no partition table\n" in err
+
+
+@pytest.mark.parametrize(("at", "value"), [(0x168, 0xFFFFFF), (0x28, 0xFFFFFFFF)])
+def test_a_corrupt_file_system_is_stored_whole_and_said(
+    tmp_path: Path, call: Call, at: int, value: int
+) -> None:
+    """Whatever its superblock points to: here blocks that are not there."""
+    disk, fs = tmp_path / "disk", tmp_path / "fs"
+    fs.touch()
+    os.truncate(fs, 16 << 20)
+    # Without checksums, nothing but the place itself tells.
+    features = "^metadata_csum,^resize_inode,meta_bg,mmp"
+    done = subprocess.run(
+        ["mke2fs", "-q", "-F", "-O", features, str(fs)],
+        env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
+        check=False,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    content = bytearray(fs.read_bytes())
+    struct.pack_into("<I", content, 1024 + at, value)
+    fill(disk, 20 << 20)
+    put(disk, 0, mbr([(0x83, 2048, (16 << 20) // SECTOR)]))
+    put(disk, 2048, bytes(content))
+    status, _, err = call("zip", disk, tmp_path / "x")
+    assert status == 0, err
+    assert f"imagezip: warning: {disk}: partition 1: stored whole: " in err
+    ranges = assert_same_where_stored((tmp_path / "x").read_bytes(), disk.read_bytes())
+    assert ranges == [(0, 2048 + (16 << 20) // SECTOR)]
 
 
 @pytest.mark.parametrize("table", ["mbr", "gpt"])
@@ -396,7 +426,7 @@ def test_damaged_data_is_an_error_in_the_middle(tmp_path: Path, image: Path, cal
         ("zip", ["disk"], "say where to write the image"),
         ("zip", ["disk", "disk"], "disk: is the input; name another output"),
         ("zip", ["disk", "folder"], "folder: a folder; name a file"),
-        ("zip", ["disk", "none/x"], "none/x.partial: no such file or directory"),
+        ("zip", ["disk", "none/x"], "none/x: no such file or directory"),
         ("zip", ["folder", "x"], "folder: cannot be read by position"),
         ("zip", ["-z10", "disk", "x"], "argument -z"),
         ("zip", ["-s7", "disk", "x"], "disk: it has no partition 7 but 1, 2; name a partition that is there"),
@@ -412,7 +442,7 @@ def test_damaged_data_is_an_error_in_the_middle(tmp_path: Path, image: Path, cal
         ("unzip", ["nothing", "x"], "nothing: no such file or directory"),
         ("unzip", ["disk.ndz", "/dev/sdzz9"], "/dev/sdzz9: no such disk; name an existing disk"),
         ("unzip", ["disk.ndz", "folder"], "folder: a folder"),
-        ("unzip", ["disk.ndz", "none/x"], "none/x.partial: no such file"),
+        ("unzip", ["disk.ndz", "none/x"], "none/x: no such file"),
         ("unzip", ["disk.ndz", "disk.ndz"], "disk.ndz: is the image; name another target"),
         ("unzip", ["-s1", "disk.ndz", "x"], "x: no such file or directory"),
         ("unzip", ["-s1", "disk.ndz", "noise"], "noise: it has no partition table; name a partition"),
@@ -507,9 +537,8 @@ def test_a_writer_that_is_stopped_leaves_the_old_file(tmp_path: Path, disk: Path
     process = subprocess.Popen(program("zip", "-o", "-r", "-z9", disk, image), stderr=subprocess.PIPE)
     assert process.stderr is not None
     assert process.stderr.read(1) == b"."  # it has written a chunk
-    assert "x.ndz.partial" in rest(tmp_path)
-    second = run("zip", disk, image, status=1)
-    assert b"x.ndz: is being written already; let that end first" in second.stderr
+    for name in rest(tmp_path) - {"disk", "x.ndz"}:
+        assert re.fullmatch(r"x\.ndz(\.manifest)?\.[0-9a-f]{16}\.partial", name)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
@@ -518,9 +547,43 @@ def test_a_writer_that_is_stopped_leaves_the_old_file(tmp_path: Path, disk: Path
     assert image.read_bytes() == b"the old one"
 
 
+def test_two_writers_of_one_name_do_not_meet(tmp_path: Path) -> None:
+    """Whoever ends last gives the file, and neither touches what the other has finished."""
+    name = tmp_path / "x"
+    with command.NewFile(str(name)) as first:
+        with command.NewFile(str(name)) as second:
+            command.write_all(first.fd, b"the first")
+            command.write_all(second.fd, b"the second")
+        assert name.read_bytes() == b"the second"
+        third = command.NewFile(str(name))
+        assert name.read_bytes() == b"the second"
+        third.__exit__(RuntimeError, None, None)
+        assert name.read_bytes() == b"the second"
+    assert name.read_bytes() == b"the first"
+    assert rest(tmp_path) == {"x"}
+
+
+def test_a_link_in_the_way_of_a_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who guesses the name puts a link to somebody else's file there: it is not followed."""
+    monkeypatch.setattr(os, "urandom", bytes)
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / f"x.{'00' * 8}.partial").symlink_to(victim)
+    with pytest.raises(NdzError, match="x: file exists"):
+        command.NewFile(str(tmp_path / "x"))
+    assert victim.read_bytes() == b"precious"
+
+
+def test_the_longest_name_a_file_may_have(tmp_path: Path) -> None:
+    name = tmp_path / ("ü" * 127)
+    with command.NewFile(str(name)) as file:
+        command.write_all(file.fd, b"there")
+    assert name.read_bytes() == b"there"
+
+
 def test_a_reader_that_goes_away_is_an_error(disk: Path, image: Path) -> None:
-    for command in (program("zip", "-r", disk, "-"), program("unzip", image, "-")):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for words in (program("zip", "-r", disk, "-"), program("unzip", image, "-")):
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.read(100)
         process.stdout.close()

@@ -111,6 +111,39 @@ def test_tables_that_make_no_sense_are_not_used(
     assert problem in plan.warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("sector", "entries", "problem"),
+    [
+        (4000, [(0x83, 63, 100), (0x83, 1000, 500)], "more than two entries"),
+        (4000, [(0x83, 63, 100), (0, 0, 0), (0x07, 1000, 500)], "more than two entries"),
+        (4000, [(0x83, 63, 100), (0x05, 2000, 100), (0x05, 3000, 100)], "more than two entries"),
+        (4000, [(0x83, 63, 100), (0, 1000, 500)], "sectors but no type"),
+        (0, [(0x83, 64, 1000), (0, 2000, 500)], "sectors but no type"),
+    ],
+)
+def test_no_entry_is_left_out_without_a_word(
+    disk: Path, sector: int, entries: list[tuple[int, int, int]], problem: str
+) -> None:
+    """Each of these is a partition for the system that runs from the disk."""
+    put(disk, 0, mbr([(0x05, 4000, 9000)]))
+    put(disk, sector, mbr(entries))
+    plan = plan_of(disk)
+    assert plan.data == [(0, SIZE)]
+    assert problem in plan.warnings[0]
+
+
+def test_a_hybrid_mbr_that_says_more_than_its_gpt(disk: Path) -> None:
+    put_gpt(disk, [(LINUX_GUID, 80, 499)])
+    for entry, more in (((0x83, 80, 420), False), ((0x83, 100, 20), False), ((0x83, 600, 100), True)):
+        put(disk, 0, mbr([(0xEE, 1, 79), entry]))
+        plan = plan_of(disk)
+        assert (plan.data == [(0, SIZE)]) == more
+        assert (
+            any("its MBR has a partition at block 600 that its GPT has not" in w for w in plan.warnings)
+            == more
+        )
+
+
 def test_a_boot_flag_that_is_none_is_no_table(disk: Path) -> None:
     put(disk, 0, mbr([(0x83, 10, 100)]))
     put(disk, 0, disk.read_bytes()[:446] + b"\x12")

@@ -297,6 +297,17 @@ def test_the_backup_is_made_for_the_disk_that_is_written(
     assert found[free:backup] == before[free:backup]
 
 
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_pipe_is_like_the_disk(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], raw: bool
+) -> None:
+    source, image = tmp_path / "source", tmp_path / "x.ndz"
+    data = gpt_disk(source, 4 << 20)
+    assert zip_cli.main([*(["-r"] if raw else []), str(source), str(image)]) == 0
+    assert unzip_cli.main([str(image), "-"]) == 0
+    assert capfdbinary.readouterr().out == data
+
+
 def test_a_new_file_is_like_the_disk(tmp_path: Path) -> None:
     source, image, new = tmp_path / "source", tmp_path / "x.ndz", tmp_path / "new"
     data = gpt_disk(source, 4 << 20)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 import tempfile
@@ -19,7 +20,7 @@ from orbit_frisbee.ndz.format import INDEX_SIZE, NdzError, Tiling, parse_index
 from orbit_frisbee.ndz.plan import Plan, plan_raw
 from orbit_frisbee.ndz.source import Source
 from orbit_frisbee.ndz.unpack import Target
-from orbit_frisbee.ndz.write import Options, write_image
+from orbit_frisbee.ndz.write import Options, tell_total, write_image
 
 
 def image_of(
@@ -201,26 +202,36 @@ def test_uuid_and_checksum_are_in_every_chunk(mixed: Path) -> None:
 @pytest.mark.parametrize("version", [2, 3, 4])
 @pytest.mark.parametrize("checksum", [False, True])
 @pytest.mark.parametrize("sectors", [1, 4500])
-def test_the_first_chunk_is_amended_by_the_number_of_chunks(
+def test_all_chunks_say_how_many_there_are(
     tmp_path: Path, version: int, checksum: bool, sectors: int
 ) -> None:
-    path = tmp_path / "noise"
+    """All or none: what the programs of the field ask for."""
+    path, out = tmp_path / "noise", tmp_path / "image"
     path.write_bytes(random.Random(3).randbytes(sectors * SECTOR))
-    image, heads = bytearray(), list[bytes]()
     options = Options(version=version, checksum=checksum and version == 4)
-    with Source.open(path) as source:
-        count = write_image(plan_raw(source), image.extend, options, amend=heads.append).chunks
-    assert count == (1 if sectors == 1 else 3)
-    assert parse_index(image[:CHUNK]).total == 0
-    (head,) = heads
-    assert len(head) == 4096
-    changed = head + image[4096:CHUNK]
-    index = parse_index(changed, 0, chunks=count)
-    assert index.total == count
-    assert (index.digest is not None) == options.checksum
-    differing = {at for at in range(4096) if head[at] != image[at]}
-    assert differing - set(range(72, 92)) == {12}
-    assert (differing == {12}) == (not options.checksum)
+    with Source.open(path) as source, out.open("w+b") as file:
+        file.write(b"before" * 1000)
+        file.flush()
+        count = write_image(plan_raw(source), lambda chunk: file.write(chunk) and None, options).chunks
+        file.flush()
+        image = out.read_bytes()[6000:]
+        assert count == (1 if sectors == 1 else 3)
+        assert {parse_index(image[at : at + CHUNK]).total for at in range(0, len(image), CHUNK)} == {0}
+        with out.open("r+b") as blind:
+            writer = os.open(out, os.O_WRONLY)
+            assert tell_total(writer, 6000, count, checksum=options.checksum) != options.checksum
+            os.close(writer)
+            if options.checksum:
+                assert out.read_bytes()[6000:] == image, "none, where not all"
+            assert tell_total(blind.fileno(), 6000, count, checksum=options.checksum)
+    changed = out.read_bytes()
+    assert changed[:6000] == b"before" * 1000
+    for number in range(count):
+        index = parse_index(
+            changed[6000 + number * CHUNK : 6000 + (number + 1) * CHUNK], number, chunks=count
+        )
+        assert index.total == count
+        assert (index.digest is not None) == options.checksum
 
 
 @pytest.mark.parametrize(

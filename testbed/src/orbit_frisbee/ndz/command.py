@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import os
 import signal
 import stat
@@ -77,9 +76,10 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
 class NewFile:
     """A file that gets its name only when it is complete.
 
-    It is written as ``<name>.partial``, renamed on success (replacing what was there) and removed on failure.
-    A device, pipe or socket of that name is written in place. ``fd`` is open for reading and writing (a pipe
-    for writing alone).
+    Until then it has a name of its own next to it, ``<name>.<random>.partial``, that nobody can know before:
+    two writers of one name do not meet, and the last to end gives the file. It is renamed on success
+    (replacing what was there) and removed on failure. A device, pipe or socket of that name is written in
+    place. ``fd`` is open for reading and writing (a pipe for writing alone).
     """
 
     def __init__(self, name: str) -> None:
@@ -92,22 +92,21 @@ class NewFile:
         if stat.S_ISDIR(mode):
             raise NdzError("a folder", name=name, remedy="name a file")
         self.in_place = not stat.S_ISREG(mode)
-        # A link stays a link: what it points to is replaced.
-        self.path = name if self.in_place else os.path.realpath(name) + ".partial"
         if self.in_place:
+            self.path = name
             self.fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC)
             return
-        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        # A link stays a link: what it points to is replaced.
+        folder, base = os.path.split(os.path.realpath(name))
+        # A name has 255 bytes at most.
+        start = os.fsdecode(os.fsencode(base)[:200])
+        self.path = os.path.join(folder, f"{start}.{os.urandom(8).hex()}.partial")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self.fd)
-            raise NdzError("is being written already", name=name, remedy="let that end first") from None
-        os.ftruncate(self.fd, 0)
-
-    def unlock(self) -> None:
-        """Let another descriptor of this process lock the file."""
-        fcntl.flock(self.fd, fcntl.LOCK_UN)
+            self.fd = os.open(self.path, flags, 0o666)
+        except OSError as error:
+            # The name that was asked for says more.
+            raise NdzError((error.strerror or str(error)).lower(), name=name) from None
 
     def __enter__(self) -> NewFile:
         return self

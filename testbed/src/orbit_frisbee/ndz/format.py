@@ -43,8 +43,8 @@ _REGION = struct.Struct("<II")
 _RELOCATION = struct.Struct("<IIII")
 _HEADER_SIZE = {1: 24, 2: 36, 3: 36, 4: 344}
 _DIGEST_AT, _DIGEST_FIELD, _DIGEST_SIZE = 72, 256, 20
-_TOTAL = struct.Struct("<i")
-_TOTAL_AT = 12
+TOTAL_AT, TOTAL_SIZE = 12, 4
+"""Place and size in an index of the number of chunks."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -349,7 +349,7 @@ def encode_chunk(
 def with_total(chunk: bytes, total: int) -> bytes:
     """Return a chunk of :func:`encode_chunk` whose index says that the image has ``total`` chunks."""
     changed = bytearray(chunk)
-    _TOTAL.pack_into(changed, _TOTAL_AT, total)
+    changed[TOTAL_AT : TOTAL_AT + TOTAL_SIZE] = total.to_bytes(TOTAL_SIZE, "little")
     index = parse_index(memoryview(chunk)[:INDEX_SIZE])
     return bytes(changed) if index.digest is None else _with_digest(changed, index.length)
 

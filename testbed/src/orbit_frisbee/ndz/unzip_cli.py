@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BufferedReader
 
-from orbit_frisbee.ndz import command, relocate
+from orbit_frisbee.ndz import command, gpt, relocate
 from orbit_frisbee.ndz.disk import read_table
 from orbit_frisbee.ndz.format import (
     CHUNK_SIZE,
@@ -29,7 +29,7 @@ from orbit_frisbee.ndz.format import (
     version_of,
 )
 from orbit_frisbee.ndz.source import NotUnderstood, Source
-from orbit_frisbee.ndz.unpack import FILE_VARIABLE, Target, contents, oddities
+from orbit_frisbee.ndz.unpack import FILE_VARIABLE, HEAD_SECTORS, Target, contents, oddities
 
 PROGRAM = "imageunzip"
 _TORN = "the image is not complete, or something follows it: fetch it again"
@@ -157,12 +157,16 @@ def _end(last: ChunkIndex) -> int:
 
 
 class _Stream:
-    """An output that cannot seek: takes chunks in order and zeros (or the pattern) for all that is free."""
+    """An output that cannot seek: takes chunks in order and zeros (or the pattern) for all that is free.
+
+    After the last one, :meth:`finish`.
+    """
 
     def __init__(self, fd: int, pattern: int | None) -> None:
         self._fd = fd
         self._fill = (pattern or 0).to_bytes(4, "little") * (CHUNK_SIZE // 4)
-        self._at = 0
+        self._at = self._after = 0
+        self._head = bytearray()
         self._said: set[str] = set()
         self.bytes_covered = self.bytes_written = 0
 
@@ -175,16 +179,37 @@ class _Stream:
                 command.say(PROGRAM, f"warning: {text}")
         for sector, piece in contents(chunk, index):
             self._fill_to(sector)
-            command.write_all(self._fd, piece)
-            self._at = sector * SECTOR + len(piece)
+            self._put(piece)
+        self._after = index.after
+
+    def finish(self) -> None:
+        """Write what is free behind the last chunk's data, and the copy of a GPT that an image leaves out."""
         if self._at % SECTOR == 0:
-            self._fill_to(index.after)
+            end = self._after * SECTOR
+            remade = gpt.remake(self._now, end, "standard output")
+            if remade is not None and self._at <= remade.at:
+                if remade.start == self._head[: len(remade.start)]:
+                    self._fill_to(remade.at // SECTOR)
+                    self._put(remade.backup)
+                else:
+                    text = "the partition table is for another size of disk, and without its copy"
+                    command.say(PROGRAM, f"warning: {text}")
+            self._fill_to(self._after)
         self.bytes_covered = self.bytes_written = self._at
+
+    def _now(self, at: int, size: int) -> bytes:
+        """Return what was written at a byte of the head; of the rest, which is not kept, zeros."""
+        return bytes(self._head[at : at + size]).ljust(size, b"\0")
+
+    def _put(self, data: Buffer) -> None:
+        if len(self._head) < HEAD_SECTORS * SECTOR:
+            self._head += memoryview(data)[: HEAD_SECTORS * SECTOR - len(self._head)]
+        command.write_all(self._fd, data)
+        self._at += len(data)
 
     def _fill_to(self, sector: int) -> None:
         while (gap := sector * SECTOR - self._at) > 0:
-            command.write_all(self._fd, memoryview(self._fill)[:gap])
-            self._at += min(gap, len(self._fill))
+            self._put(memoryview(self._fill)[:gap])
 
 
 def _in_order(image: _Image, write: Callable[[Buffer, ChunkIndex], None]) -> Iterator[ChunkIndex]:
@@ -233,7 +258,7 @@ def _write(image: _Image, target: Target | _Stream, args: argparse.Namespace) ->
         print(file=sys.stderr)
 
 
-def _open_target(path: str, image: _Image, args: argparse.Namespace) -> Target:
+def _open_target(path: str, image: _Image, args: argparse.Namespace, *, fresh: bool = False) -> Target:
     base, limit = 0, None
     if args.slice is not None:
         with Source.open(path) as source:
@@ -249,6 +274,7 @@ def _open_target(path: str, image: _Image, args: argparse.Namespace) -> Target:
         limit_sectors=limit,
         zero_free=args.zero,
         pattern=args.pattern,
+        fresh=fresh,
         warn=lambda text: command.say(PROGRAM, f"warning: {text}"),
     )
     if image.data_end is not None and image.data_end * SECTOR > target.size:
@@ -275,10 +301,10 @@ def _to_new_file(image: _Image, args: argparse.Namespace) -> Target:
         # Through a pipe, the size is known at the end.
         sectors = MAX_SECTORS if image.end is None else -(-image.end // SECTOR)
         os.ftruncate(file.fd, sectors * SECTOR)
-        file.unlock()
-        with _open_target(file.path, image, args) as target:
+        with _open_target(file.path, image, args, fresh=True) as target:
             _write(image, target, args)
-        assert image.end is not None
+            assert image.end is not None
+            target.cut(-(-image.end // SECTOR))
         os.ftruncate(file.fd, image.end)
     return target
 
@@ -286,6 +312,7 @@ def _to_new_file(image: _Image, args: argparse.Namespace) -> Target:
 def _to_stream(image: _Image, fd: int, args: argparse.Namespace) -> _Stream:
     stream = _Stream(fd, args.pattern)
     _write(image, stream, args)
+    stream.finish()
     return stream
 
 

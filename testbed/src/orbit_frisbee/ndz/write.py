@@ -11,6 +11,7 @@ the threads.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,11 +20,14 @@ from typing import NamedTuple, Protocol
 
 from orbit_frisbee.ndz import codec
 from orbit_frisbee.ndz.format import (
+    CHUNK_SIZE,
     DATA_MAX,
     INDEX_SIZE,
     REGION_LIMIT,
     RELOC_SHORT_SECTOR,
     SECTOR,
+    TOTAL_AT,
+    TOTAL_SIZE,
     Buffer,
     NdzError,
     Region,
@@ -100,8 +104,6 @@ class _Packer:
         self._record = record
         self._region_limit = REGION_LIMIT[options.version] - reserve
         self.number = 0
-        self.head = b""
-        """The first chunk, once it is finished."""
         self._first = 0
         self._begin()
 
@@ -190,7 +192,6 @@ class _Packer:
         if self._record is not None:
             self._record.chunk(chunk)
         self._emit(chunk)
-        self.head = self.head or chunk
         self.number += 1
         self._first = after
         self._begin()
@@ -217,15 +218,12 @@ def write_image(
     *,
     progress: Callable[[int], None] | None = None,
     record: Record | None = None,
-    amend: Callable[[bytes], None] | None = None,
 ) -> Written:
     """Write an image of what ``plan`` holds; each chunk of 1 MiB is handed to ``emit`` in order.
 
     ``progress`` is called with the number of bytes of data packed so far; ``record`` is told of all data
-    and chunks. ``amend``, for an output that can be changed, gets in the end what replaces the first 4096
-    bytes: with the number of chunks, by which a reader notices that the last ones are missing. Elsewhere that
-    field is 0, as in most images of the field. Raises :class:`NdzError` for options that exclude each other
-    and for read errors.
+    and chunks. The number of chunks, known in the end, is in none of them; :func:`tell_total` puts it into
+    all. Raises :class:`NdzError` for options that exclude each other and for read errors.
     """
     if options.version not in WRITABLE:
         raise NdzError(f"version {options.version} cannot be written", remedy="use 2, 3 or 4")
@@ -244,9 +242,30 @@ def write_image(
             progress(done)
     relocations = [Relocation(RELOC_SHORT_SECTOR, source.sectors - 1, 0, short)] if short else []
     packer.close(plan.end, relocations)
-    if amend is not None:
-        amend(with_total(packer.head, packer.number)[:INDEX_SIZE])
     return Written(packer.number, done)
+
+
+def tell_total(fd: int, start: int, chunks: int, *, checksum: bool) -> bool:
+    """Let every chunk of the image at byte ``start`` of a file say how many there are.
+
+    A reader then notices that the last ones are missing. In all or in none: the programs of the field take
+    one that says something else than the first for damaged. A ``checksum`` covers that field too and is made
+    again, which takes reading: returns false, and changes nothing, for a file that cannot be read. Raises
+    :class:`NdzError` or :class:`OSError`.
+    """
+    if checksum and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+        return False
+    for at in range(start, start + chunks * CHUNK_SIZE, CHUNK_SIZE):
+        if checksum:
+            chunk = os.pread(fd, CHUNK_SIZE, at)
+            if len(chunk) < CHUNK_SIZE:
+                raise NdzError(f"ends at byte {at + len(chunk)}: it changed while it was written")
+            offset, data = 0, with_total(chunk, chunks)[:INDEX_SIZE]
+        else:
+            offset, data = TOTAL_AT, chunks.to_bytes(TOTAL_SIZE, "little")
+        if os.pwrite(fd, data, at + offset) != len(data):
+            raise NdzError("takes no more data")
+    return True
 
 
 def _deflated(source: Source, data: list[Range], options: Options) -> Iterator[_Piece]:

@@ -17,7 +17,7 @@ from orbit_frisbee.ndz.format import CHUNK_SIZE, NdzError
 from orbit_frisbee.ndz.plan import MIN_FREE, Plan, plan_disk, plan_filesystem, plan_partition, plan_raw
 from orbit_frisbee.ndz.ranges import total
 from orbit_frisbee.ndz.source import Source
-from orbit_frisbee.ndz.write import WRITABLE, Options, write_image
+from orbit_frisbee.ndz.write import WRITABLE, Options, tell_total, write_image
 
 PROGRAM = "imagezip"
 
@@ -243,11 +243,13 @@ def _write(
         if args.dots:
             print(".", end="", file=sys.stderr, flush=True)
 
-    def amend(index: bytes) -> None:
-        if os.pwrite(fd, index, start or 0) != len(index):
-            raise NdzError("takes no more data", name=args.output)
-
-    written = write_image(plan, emit, options, record=record, amend=None if start is None else amend)
+    written = write_image(plan, emit, options, record=record)
+    if start is not None:
+        try:
+            tell_total(fd, start, written.chunks, checksum=options.checksum)
+        except NdzError as error:
+            error.name = args.output
+            raise
     if args.dots:
         print(file=sys.stderr)
     command.say(
