@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.module_utils.names import is_host_name, is_ipv4
+
 #: Largest coordinate. Coordinates are octets of the control address.
 MAX_COORDINATE = 254
 #: Deepest nesting of brackets; the field's own texts use two.
@@ -20,10 +22,6 @@ MAX_NESTING = 8
 MAX_TEXT = 100_000
 
 _NODE_NAME = re.compile(r"node([0-9]{1,3})-([0-9]{1,3})", re.ASCII)
-#: What any host name in an HRN may be: letters, digits and hyphens, in labels.
-_HOST_NAME = re.compile(
-    r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?)*", re.ASCII
-)
 _DOMAIN_RULE = re.compile(r"(?:grid|sb([1-9]))(?:\.orbit-lab\.org)?", re.ASCII | re.IGNORECASE)
 
 _T = t.TypeVar("_T")
@@ -227,7 +225,7 @@ class _Parser:
         while self.position < len(self.text) and self.text[self.position] not in ",[] \t":
             self.position += 1
         name = self.text[start : self.position]
-        if not _HOST_NAME.fullmatch(name) or len(name) > 253:
+        if not is_host_name(name):
             raise self.fail(f"'{name[:60]}' is not a node name", start)
         return name
 
@@ -362,10 +360,10 @@ class Domain(t.NamedTuple):
         self.check(x, y)
         values: t.Dict[str, object] = {"x": x, "y": y, "domain": self.name}
         name = fill(self.node_name, values)
-        if not _HOST_NAME.fullmatch(name):
+        if not is_host_name(name):
             raise NodeSetError(f"'{name}' is not a host name", remedy="Check the template of the node names")
         address = fill(self.control_ip, values) if self.control_ip else control_ip_of(self.name, x, y) or ""
-        if address and not _is_address(address):
+        if address and not is_ipv4(address):
             raise NodeSetError(
                 f"'{address}' is not a control address", remedy="Check the template of the control addresses"
             )
@@ -401,18 +399,6 @@ class Domain(t.NamedTuple):
             )
 
 
-def _is_address(text: str) -> bool:
-    octets = text.split(".")
-    return len(octets) == 4 and all(
-        octet.isascii()
-        and octet.isdigit()
-        and len(octet) <= 3
-        and str(int(octet)) == octet
-        and int(octet) <= 255
-        for octet in octets
-    )
-
-
 _RECORD_KEYS = frozenset(Node._fields)
 
 
@@ -440,10 +426,10 @@ def _from_record(record: t.Mapping[str, t.Any], domain: Domain) -> Node:
     else:
         raise NodeSetError(f"the node record {dict(record)} has neither a name nor x and y", remedy=_SYNTAX)
     address = str(record.get("control_ip") or "") or node.control_ip
-    if address and not _is_address(address):
+    if address and not is_ipv4(address):
         raise NodeSetError(f"the control address '{address}' of {name or node.name} is not an IPv4 address")
     for value in (name, str(record.get("hrn") or "")):
-        if value and (not _HOST_NAME.fullmatch(value) or len(value) > 253):
+        if value and not is_host_name(value):
             raise NodeSetError(f"'{value[:60]}' is not a node name", remedy=_SYNTAX)
     return node._replace(
         name=name or node.name,

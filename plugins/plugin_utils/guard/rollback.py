@@ -42,8 +42,6 @@ _LONGEST_PAUSE = 5.0
 SETTLE = 5.0
 _LOOK = 0.25
 _PARALLEL = 8
-# What the client says when nothing of an order can have reached the service.
-_NOT_SENT = tuple(f"cannot be reached: {why}" for why in ("Connection refused", "No route", "Network"))
 
 Asked = t.Mapping[str, t.Any]
 
@@ -256,13 +254,13 @@ class Work:
                         "clean with -e stop_streams=true"
                     )
             try:
-                ended, words = client.stop(use.image)
+                stopped = client.stop(use.image)
             except ServiceError as error:
-                if not error.message.startswith(_NOT_SENT):
+                if error.code != "not_sent":
                     # It may have been taken back although the answer was lost.
                     use.state = "stopping"
                 raise
-        self._log(f"took back a use of {use}: {'the stream has ended' if ended else words or 'still used'}")
+        self._log(f"took back a use of {use}: {stopped.words}")
         return ""
 
     def _insist(self, attempt: t.Callable[[], str], deadline: float, what: str) -> str:

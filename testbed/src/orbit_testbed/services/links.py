@@ -167,6 +167,11 @@ class LinkTable:
         # Not Path.is_file, which fails on a name that is too long for a file.
         return os.path.isfile(self._directory / image)
 
+    def images(self) -> list[str]:
+        """Return the names of the memory images' configurations in the folder, without that for no link."""
+        names = (path.name for path in self._directory.glob("*") if path.is_file())
+        return sorted(name for name in names if name not in self._known | {"default"} and name[0] != ".")
+
     def dangles(self, name: str) -> bool:
         """Return whether a link leads nowhere."""
         path = self._directory / name
