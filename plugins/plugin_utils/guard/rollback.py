@@ -128,7 +128,8 @@ class Work:
             asked = {key: batch.get(key) for key in _ASKED}
             try:
                 with _connect(asked) as connection:
-                    sent = {stream.image for stream in _frisbee(connection, asked).status().streams}
+                    client = _frisbee(connection, asked)
+                    sent = {image for image in batch["images"] if client.serving(image)}
             except ServiceError:
                 sent = None
             for image in batch["images"]:
@@ -234,7 +235,7 @@ class Work:
         while time.monotonic() < end:
             try:
                 with _connect(use.asked) as connection:
-                    if _frisbee(connection, use.asked).status().serving(use.image):
+                    if _frisbee(connection, use.asked).serving(use.image):
                         return
             except ServiceError:
                 pass
@@ -244,7 +245,7 @@ class Work:
         with _connect(use.asked) as connection:
             client = _frisbee(connection, use.asked)
             if use.state != "owned":
-                if not client.status().serving(use.image):
+                if not client.serving(use.image):
                     self._log(f"no use of {use} is left: it is not being sent")
                     return ""
                 if use.foreign is not False or not self._claims.alone(self._stream_path(use)):
