@@ -310,7 +310,8 @@ class FrisbeeClient:
                 return Sidecar(manifests.parse(reply.body), reply.body)
             except manifests.ManifestError as error:
                 return Sidecar(
-                    msg=f"the manifest of '{image}' cannot be used: {error}. {_REMAKE}", damaged=True
+                    msg=f"the manifest of '{image}' cannot be used: {shorten(str(error))}. {_REMAKE}",
+                    damaged=True,
                 )
         said = _json_error(reply)
         if said:

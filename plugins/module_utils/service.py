@@ -14,6 +14,7 @@ import html
 import ipaddress
 import itertools
 import json
+import os
 import re
 import socket
 import ssl
@@ -502,7 +503,7 @@ class Connection:
     :param validate_certs: whether a certificate is checked (https).
     :param ca_path: file or folder of the certificates to trust.
     :param token: sent as a bearer token.
-    :raises ServiceError: when the URL is not usable.
+    :raises ServiceError: when the URL, the token or the path of the certificates is not usable.
     """
 
     def __init__(
@@ -520,6 +521,17 @@ class Connection:
         self.parallel = max(1, parallel)
         self._verify: t.Union[bool, str] = (ca_path or True) if validate_certs else False
         self._token = token
+        if ca_path and not os.path.exists(ca_path):
+            raise ServiceError(
+                f"there is no '{shorten(ca_path, 200)}' to take certificates from",
+                remedy="Correct ca_path (for a run: orbit_service_ca)",
+            )
+        if token and not (token.isascii() and token.isprintable() and " " not in token):
+            # Not shown: it is a secret, also when it is a wrong one.
+            raise ServiceError(
+                "the token has blanks or characters that no header takes",
+                remedy="Correct token (for a run: orbit_service_token)",
+            )
         self._questions = self._session(keep=True)
 
     def _session(self, keep: bool) -> requests.Session:
@@ -683,7 +695,7 @@ class Connection:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                body = self._read(response, fail)
+                body = self._read(response, deadline, fail)
                 if response.is_redirect:
                     target = shorten(response.headers.get("Location", ""), 100)
                     raise fail(
@@ -719,12 +731,15 @@ class Connection:
             )
             raise _Transport(wrapped) from error
 
-    def _read(self, response: requests.Response, fail: _Failure) -> bytes:
+    def _read(self, response: requests.Response, deadline: float, fail: _Failure) -> bytes:
         if (response.headers.get("Content-Encoding") or "identity").lower() != "identity":
             raise fail("the reply is compressed although that was not asked for", status=response.status_code)
         body = bytearray()
         for part in response.iter_content(65536):
             body += part
+            if time.monotonic() > deadline:
+                # Nobody waits any more; without this the thread would read as long as the peer sends.
+                raise fail("no complete answer in time", code="timeout")
             if len(body) > fail.limit:
                 raise fail(f"the reply is larger than {fail.limit} bytes", status=response.status_code)
         return bytes(body)

@@ -121,6 +121,19 @@ def test_a_damaged_manifest_is_told():
     assert found.msg.startswith("the manifest of 'baseline.ndz' cannot be used: is no manifest, or cut off")
 
 
+def test_what_is_wrong_with_a_manifest_is_told_in_short():
+    for version in ('"' + "v" * 100_000 + '"', "9" * 5000):
+        first, _line, rest = make().decode().partition("\n")
+        damaged = first.replace('"version":1', f'"version":{version}').replace(
+            '"version": 1', f'"version":{version}'
+        )
+        assert damaged != first
+        with expected_calls(given(f"{damaged}\n{rest}")):
+            found = client("A").manifest(IMAGE)
+        assert found.damaged
+        assert len(found.msg) < 500
+
+
 def stop(body, image=IMAGE, code=200):
     return Call("/frisbee/stop", {"img": image, "domain": DOMAIN}, body, code)
 
