@@ -13,7 +13,9 @@ options:
   url:
     description:
       - Address of the gateway that has the service, for example V(http://pxe:5012).
-      - The name of the service is not part of it.
+      - It may have a path, that of a gateway which has the services below a prefix, as V(https://am1/omf).
+        The name of the service is not part of it, and neither are a user, a query or a fragment. Names in
+        other letters are given in their C(xn--) form.
     type: str
     required: true
   dialect:

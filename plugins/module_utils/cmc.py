@@ -11,12 +11,14 @@ import time
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils.dialects import Request, Speaker
-from ansible_collections.orbit.imaging.plugins.module_utils.nodes import Node
+from ansible_collections.orbit.imaging.plugins.module_utils.names import MAX_HOST_NAME, whole_number
+from ansible_collections.orbit.imaging.plugins.module_utils.nodes import MAX_COORDINATE, Node
 from ansible_collections.orbit.imaging.plugins.module_utils.service import (
     Connection,
     Reply,
     ServiceError,
     run_parallel,
+    shorten,
     unexpected,
 )
 
@@ -32,7 +34,7 @@ ACTIONS: t.Dict[str, str] = {"on": ON, "off": OFF, "off_soft": OFF, "reset": ON,
 #: Seconds between two readings of the state while waiting for it.
 POLL = 0.5
 
-_NAME_XY = re.compile(r"(?:n_|node)([0-9]+)[_-]([0-9]+)(?:\..*)?", re.ASCII)
+_NAME_XY = re.compile(r"(?:n_|node)([0-9]{1,3})[_-]([0-9]{1,3})(?:\..*)?", re.ASCII)
 
 
 class PowerState(t.NamedTuple):
@@ -42,12 +44,14 @@ class PowerState(t.NamedTuple):
     :ivar state: ``on``, ``off``, ``unknown`` or ``not_available``.
     :ivar raw: the service's own word; None when there was no answer for this node.
     :ivar message: why there was none.
+    :ivar code: the same for programs, a :data:`service.Code`; "" when there was one.
     """
 
     name: str
     state: str
     raw: t.Optional[str]
     message: str = ""
+    code: str = ""
 
 
 class PowerResult(t.NamedTuple):
@@ -58,6 +62,7 @@ class PowerResult(t.NamedTuple):
     :ivar changed: a command was accepted.
     :ivar state: the state as last read, ``unknown`` when it was not.
     :ivar steps: the commands that were accepted, in order.
+    :ivar code: why it is not ok, a :data:`service.Code`; "" when it is.
     """
 
     node: Node
@@ -66,6 +71,7 @@ class PowerResult(t.NamedTuple):
     state: str
     message: str = ""
     steps: t.Tuple[str, ...] = ()
+    code: str = ""
 
 
 def normalise_state(raw: str) -> str:
@@ -116,6 +122,7 @@ class CmcClient:
             raise ServiceError(
                 "the service does not list its nodes: "
                 f"dialect {self.speaker.dialect.name} has no method for it",
+                code="unsupported",
                 service="cmc",
                 url=f"{self.connection.url}/cmc",
                 remedy="Name the nodes",
@@ -127,8 +134,8 @@ class CmcClient:
             raise unexpected(self.connection, "cmc", method.name, arguments, reply)
         states = []
         for attributes in found:
-            name = attributes.get("hrn") or attributes.get("name") or ""
-            raw = attributes.get("state", "")
+            name = shorten(attributes.get("hrn") or attributes.get("name") or "", MAX_HOST_NAME)
+            raw = _word(attributes.get("state", ""))
             states.append((PowerState(name, normalise_state(raw), raw), _coordinates(attributes, name)))
         return states
 
@@ -157,7 +164,7 @@ class CmcClient:
         if self.speaker.dialect.methods.get("cmc.status") and (len(nodes) == 1 or not self.can_list()):
             answers = run_parallel(self._one_state, nodes, self.connection.parallel)
             return [
-                PowerState(node.name, UNKNOWN, None, answer.brief)
+                PowerState(node.name, UNKNOWN, None, answer.brief, answer.code)
                 if isinstance(answer, ServiceError)
                 else answer
                 for node, answer in zip(nodes, answers)
@@ -176,7 +183,9 @@ class CmcClient:
             result.append(
                 found._replace(name=node.name)
                 if found is not None
-                else PowerState(node.name, UNKNOWN, None, "cmc: the service does not list this node")
+                else PowerState(
+                    node.name, UNKNOWN, None, "cmc: the service does not list this node", "unknown_node"
+                )
             )
         return result
 
@@ -188,7 +197,7 @@ class CmcClient:
         names = {attributes.get("hrn", node.hrn).lower() for attributes in found or ()}
         if not found or len(found) != 1 or names != {node.hrn.lower()} or "state" not in found[0]:
             raise unexpected(self.connection, "cmc", method.name, arguments, reply)
-        raw = found[0]["state"]
+        raw = _word(found[0]["state"])
         return PowerState(node.name, normalise_state(raw), raw)
 
     # Switching
@@ -205,6 +214,7 @@ class CmcClient:
             raise ServiceError(
                 f"the service cannot {action.replace('_', ' ')}: dialect {self.speaker.dialect.name} "
                 f"({self.speaker.dialect.system}) has no method for it",
+                code="unsupported",
                 service="cmc",
                 url=f"{self.connection.url}/cmc",
                 remedy=remedy,
@@ -287,7 +297,7 @@ class CmcClient:
             answers = run_parallel(self._command, burst, self.connection.parallel)
             for (node, command), answer in zip(burst, answers):
                 if isinstance(answer, ServiceError):
-                    results.append(PowerResult(node, False, False, UNKNOWN, answer.brief))
+                    results.append(PowerResult(node, False, False, UNKNOWN, answer.brief, code=answer.code))
                 else:
                     results.append(PowerResult(node, True, True, UNKNOWN, "accepted", (command,)))
             left = started + interval - time.monotonic()
@@ -327,7 +337,10 @@ class CmcClient:
             try:
                 states = self.states([final[index].node for index in indices])
             except ServiceError as error:
-                states = [PowerState(final[index].node.name, UNKNOWN, None, error.brief) for index in indices]
+                states = [
+                    PowerState(final[index].node.name, UNKNOWN, None, error.brief, error.code)
+                    for index in indices
+                ]
             expired = clock() >= deadline
             for index, state in zip(indices, states):
                 if state.state == wanted:
@@ -337,6 +350,7 @@ class CmcClient:
                     final[index] = final[index]._replace(
                         ok=False,
                         state=state.state,
+                        code=state.code or "wrong_state",
                         message=f"cmc: accepted, but {seen} after {timeout:g} s instead of {wanted}",
                     )
             indices = waiting()
@@ -358,9 +372,15 @@ def _detail(reply: Reply) -> t.Optional[t.List[t.Dict[str, str]]]:
     return [dict(node.attrib) for detail in details for node in detail]
 
 
+def _word(raw: str) -> str:
+    """Return a service's word for a state as it is kept: nobody needs more of it."""
+    return shorten(raw, 60)
+
+
 def _coordinates(attributes: t.Mapping[str, str], name: str) -> t.Optional[t.Tuple[int, int]]:
-    x, y = attributes.get("x", ""), attributes.get("y", "")
-    if x.isascii() and x.isdigit() and y.isascii() and y.isdigit():
-        return int(x), int(y)
     match = _NAME_XY.fullmatch(name)
-    return (int(match[1]), int(match[2])) if match is not None else None
+    for x, y in ((attributes.get("x"), attributes.get("y")), match.groups() if match else (None, None)):
+        column, row = whole_number(x, MAX_COORDINATE), whole_number(y, MAX_COORDINATE)
+        if column is not None and row is not None:
+            return column, row
+    return None

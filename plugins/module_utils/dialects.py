@@ -38,6 +38,8 @@ class Dialect(t.NamedTuple):
     :ivar name: A, B, C, D, E1 or E2.
     :ivar system: what spoke it.
     :ivar counts_uses: ``stop`` ends a stream only when each of its ``getAddress`` has been taken back.
+    :ivar counts_refused: a ``getAddress`` that is refused counts as well when the stream runs.
+    :ivar status_fails: ``status`` answers 500 where there is nothing to tell.
     :ivar reset_wakes: ``reset`` switches on a node that is off.
     :ivar methods: what can be done -> the methods that do it, best first.
     """
@@ -47,6 +49,8 @@ class Dialect(t.NamedTuple):
     counts_uses: bool
     reset_wakes: bool
     methods: t.Dict[str, t.Tuple[Method, ...]]
+    counts_refused: bool = False
+    status_fails: bool = False
 
 
 def _method(name: str, *arguments: str, extension: bool = False) -> Method:
@@ -90,6 +94,8 @@ _B: t.Dict[str, t.Tuple[Method, ...]] = {
     "frisbee.start": (_method("getAddress", "img=image", "domain"),),
     "frisbee.stop": (_method("stop", "img=image", "domain"),),
     "frisbee.status": (_method("status", "domain"),),
+    # Without an image the list is that of all domains, whatever domain is named.
+    "frisbee.find": (_method("status", "img=image", "domain"),),
     "cmc.on": (_method("on", *_XY, "domain"),),
     "cmc.off": (_method("offHard", *_XY, "domain"),),
     "cmc.off_soft": (_method("offSoft", *_XY, "domain"),),
@@ -136,12 +142,12 @@ _E2: t.Dict[str, t.Tuple[Method, ...]] = {
 DIALECTS: t.Dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
-        Dialect("A", "2005-06", counts_uses=False, reset_wakes=False, methods=_A),
-        Dialect("B", "OMF 4.4", counts_uses=False, reset_wakes=False, methods=_B),
-        Dialect("C", "OMF 5.2", counts_uses=False, reset_wakes=False, methods=_C),
-        Dialect("D", "OMF 5.3", counts_uses=True, reset_wakes=True, methods=_D),
+        Dialect("A", "2005-06", counts_uses=False, reset_wakes=False, methods=_A, status_fails=True),
+        Dialect("B", "OMF 4.4", counts_uses=False, reset_wakes=False, methods=_B, status_fails=True),
+        Dialect("C", "OMF 5.2", counts_uses=False, reset_wakes=False, methods=_C, status_fails=True),
+        Dialect("D", "OMF 5.3", counts_uses=True, reset_wakes=True, methods=_D, status_fails=True),
         Dialect("E1", "OMF 5.4.1", counts_uses=True, reset_wakes=True, methods=_E1),
-        Dialect("E2", "OMF 5.4 (2013)", counts_uses=True, reset_wakes=True, methods=_E2),
+        Dialect("E2", "OMF 5.4 (2013)", counts_uses=True, reset_wakes=True, methods=_E2, counts_refused=True),
     )
 }
 
@@ -194,6 +200,7 @@ def detect(service: str, described: Described) -> str:
         raise ServiceError(
             "the self-description fits no known dialect; its methods are: "
             + (", ".join(sorted(methods)) or "none"),
+            code="unsupported",
             service=service,
             remedy=f"Set the dialect to one of {', '.join(DIALECTS)}",
         )
@@ -307,6 +314,10 @@ class Speaker:
         """Whether the service can do this, e.g. ``clear``; asks it where the table leaves that open."""
         return bool(self._usable(what))
 
+    def takes(self, what: str, meaning: str) -> bool:
+        """Whether a method for this has an argument for that, e.g. ``set`` for ``image``."""
+        return any(meaning == given for method in self._usable(what) for _wire, given in method.arguments)
+
     def request(self, what: str, request: Request) -> t.Tuple[Method, t.Dict[str, str]]:
         """Return method and arguments for what is to be done.
 
@@ -317,6 +328,7 @@ class Speaker:
             raise ServiceError(
                 f"the service cannot {what.replace('_', ' ')}: dialect {self.dialect.name} "
                 f"({self.dialect.system}) has no such method and the service describes none",
+                code="unsupported",
                 service=self.service,
                 url=f"{self.connection.url}/{self.service}",
             )

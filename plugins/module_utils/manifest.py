@@ -11,9 +11,10 @@ node checks every single line.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import typing as t
+
+from ansible_collections.orbit.imaging.plugins.module_utils.service import parse_json
 
 #: Bytes of the largest manifest that imagezip makes, that is fetched, and that is handed to nodes.
 MAX_SIZE = 64 * 1024 * 1024
@@ -99,8 +100,8 @@ def _end(chunk: t.Mapping[str, t.Any]) -> int:
 
 def _fields(line: bytes) -> t.Dict[str, t.Any]:
     try:
-        found = json.loads(line.decode("ascii"))
-    except (ValueError, RecursionError):
+        found = parse_json(line if line.isascii() else b"")
+    except ValueError:
         raise ManifestError("a line of it is not JSON") from None
     if not isinstance(found, dict):
         raise ManifestError("a line of it is no JSON object")

@@ -77,7 +77,7 @@ def run(module: AnsibleModule, work: t.Callable[[AnsibleModule, Connection], Res
     except Failed as failure:
         module.fail_json(msg=failure.message, **failure.results)
     except NodeSetError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), error=ServiceError(error.message, remedy=error.remedy).as_dict())
     except ServiceError as error:
         module.fail_json(msg=str(error), error=error.as_dict())
     else:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.module_utils.names import is_host_name, is_ipv4
+
 #: Largest coordinate. Coordinates are octets of the control address.
 MAX_COORDINATE = 254
 #: Deepest nesting of brackets; the field's own texts use two.
@@ -20,10 +22,6 @@ MAX_NESTING = 8
 MAX_TEXT = 100_000
 
 _NODE_NAME = re.compile(r"node([0-9]{1,3})-([0-9]{1,3})", re.ASCII)
-#: What any host name in an HRN may be: letters, digits and hyphens, in labels.
-_HOST_NAME = re.compile(
-    r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?)*", re.ASCII
-)
 _DOMAIN_RULE = re.compile(r"(?:grid|sb([1-9]))(?:\.orbit-lab\.org)?", re.ASCII | re.IGNORECASE)
 
 _T = t.TypeVar("_T")
@@ -230,7 +228,7 @@ class _Parser:
         while self.position < len(self.text) and self.text[self.position] not in ",[] \t":
             self.position += 1
         name = self.text[start : self.position]
-        if not _HOST_NAME.fullmatch(name) or len(name) > 253:
+        if not is_host_name(name):
             raise self.fail(f"'{name[:60]}' is not a node name", start)
         return name
 
@@ -359,7 +357,7 @@ def check_domain(name: str) -> str:
 
     :raises NodeSetError: when it is not.
     """
-    if _HOST_NAME.fullmatch(name) and len(name) <= 253:
+    if is_host_name(name):
         return name
     raise NodeSetError(
         f"'{_shown(name)}' is not a name of a domain",
@@ -397,10 +395,10 @@ class Domain(t.NamedTuple):
         self.check(x, y)
         values: t.Dict[str, object] = {"x": x, "y": y, "domain": self.name}
         name = fill(self.node_name, values)
-        if not _HOST_NAME.fullmatch(name):
+        if not is_host_name(name):
             raise NodeSetError(f"'{name}' is not a host name", remedy="Check the template of the node names")
         address = fill(self.control_ip, values) if self.control_ip else control_ip_of(self.name, x, y) or ""
-        if address and not _is_address(address):
+        if address and not is_ipv4(address):
             raise NodeSetError(
                 f"'{address}' is not a control address", remedy="Check the template of the control addresses"
             )
@@ -436,18 +434,6 @@ class Domain(t.NamedTuple):
             )
 
 
-def _is_address(text: str) -> bool:
-    octets = text.split(".")
-    return len(octets) == 4 and all(
-        octet.isascii()
-        and octet.isdigit()
-        and len(octet) <= 3
-        and str(int(octet)) == octet
-        and int(octet) <= 255
-        for octet in octets
-    )
-
-
 _RECORD_KEYS = frozenset(Node._fields)
 
 
@@ -475,10 +461,10 @@ def _from_record(record: t.Mapping[str, t.Any], domain: Domain) -> Node:
     else:
         raise NodeSetError(f"the node record {dict(record)} has neither a name nor x and y", remedy=_SYNTAX)
     address = str(record.get("control_ip") or "") or node.control_ip
-    if address and not _is_address(address):
+    if address and not is_ipv4(address):
         raise NodeSetError(f"the control address '{address}' of {name or node.name} is not an IPv4 address")
     hrn = str(record.get("hrn") or "")
-    if hrn and (not _HOST_NAME.fullmatch(hrn) or len(hrn) > 253):
+    if hrn and not is_host_name(hrn):
         raise NodeSetError(f"'{_shown(hrn)}' is not a name on the services (HRN)", remedy=_SYNTAX)
     if name:
         _check_label(name, known=node.x is not None or bool(hrn))
@@ -498,7 +484,7 @@ def _check_label(name: str, known: bool) -> None:
     """
     if known and name.isprintable() and " " not in name and len(name) <= 253:
         return
-    if not _HOST_NAME.fullmatch(name) or len(name) > 253:
+    if not is_host_name(name):
         remedy = _SYNTAX if known else "Say by coordinates (x and y) or by HRN which node it is, or rename it"
         raise NodeSetError(f"'{_shown(name)}' is not a node name", remedy=remedy)
 

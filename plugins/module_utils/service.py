@@ -12,7 +12,12 @@ from __future__ import annotations
 
 import html
 import ipaddress
+import itertools
+import json
+import os
 import re
+import socket
+import ssl
 import threading
 import time
 import traceback
@@ -21,6 +26,8 @@ import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode, urlsplit
 from xml.parsers import expat
+
+from ansible_collections.orbit.imaging.plugins.module_utils.names import is_host_name
 
 try:
     import requests
@@ -40,8 +47,53 @@ RETRY_PAUSE = 0.2
 #: Deepest nesting and largest number of elements accepted in an XML reply.
 MAX_DEPTH = 32
 MAX_ELEMENTS = 100_000
-#: How much of a request or reply an error quotes, in characters.
+#: How much of a request or reply an error quotes, in characters; and of the longest message and address.
 QUOTE = 300
+MAX_MESSAGE = 600
+#: How much of a page for people is looked at for its message, in characters.
+MAX_PAGE = 100_000
+#: Digits of the longest number that is read in JSON.
+MAX_DIGITS = 20
+#: Names of the services, which no base URL has in its path.
+SERVICES = ("pxe", "frisbee", "cmc", "cmcw", "saveimage", "inventory")
+
+#: Why something failed, for programs; the sentences are for people and may change.
+#:
+#: ``bad_argument``: what was asked for is not acceptable; nothing was sent.
+#: ``unsupported``: this service has no way to do it; nothing was ordered.
+#: ``not_sent``: nothing can have reached the service: refused, no route, unknown name, no TLS, no connection.
+#: ``timeout``, ``no_reply``: no complete answer in time, or at all; an order may have been carried out.
+#: ``http_error``: a status of 400 or more. ``refused``: the service says ERROR with status 200.
+#: ``unexpected_reply``: an answer, but none that the method gives.
+#: ``busy``: another process of this host has the right to start streams.
+#: ``address_taken``: the address given is that of another image's stream.
+#: ``not_sending``: an address was given, but the service does not list the stream there.
+#: ``no_such_image``: the image does not exist or may not be read.
+#: ``no_memory_image``: the service has no memory image of that name. ``wrong_memory_image``: it took another.
+#: ``wrong_address``: the service knows the node under another address. ``unknown_node``: not at all.
+#: ``not_linked``, ``still_linked``: what is read back is not what the service has confirmed.
+#: ``wrong_state``: the state read back is not the one asked for.
+Code = t.Literal[
+    "bad_argument",
+    "unsupported",
+    "not_sent",
+    "timeout",
+    "no_reply",
+    "http_error",
+    "refused",
+    "unexpected_reply",
+    "busy",
+    "address_taken",
+    "not_sending",
+    "no_such_image",
+    "no_memory_image",
+    "wrong_memory_image",
+    "wrong_address",
+    "unknown_node",
+    "not_linked",
+    "still_linked",
+    "wrong_state",
+]
 
 #: Status codes of a gateway in front of the service that has lost it for a moment.
 _GATEWAY_ERRORS = (502, 503, 504)
@@ -57,9 +109,13 @@ _R = t.TypeVar("_R")
 
 
 def shorten(text: str, limit: int = QUOTE) -> str:
-    """Return one line of printable text of at most ``limit`` characters."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return line if len(line) <= limit else line[: limit - 3] + "..."
+    """Return one line of printable text of at most ``limit`` characters; a long text costs no more."""
+    # Runs of blanks become one: of the start that is looked at, enough is left.
+    text = text.strip()
+    start = text[: 8 * limit + 1000]
+    line = " ".join("".join(char if char.isprintable() else " " for char in start).split())
+    whole = len(line) <= limit and len(start) == len(text)
+    return line if whole else line[: limit - 3] + "..."
 
 
 class ServiceError(Exception):
@@ -67,7 +123,10 @@ class ServiceError(Exception):
 
     ``str()`` is complete for a person; :meth:`as_dict` is the same for a result record.
 
+    No part of it is longer than a person reads, whatever the service has sent.
+
     :param message: what went wrong, one sentence without a full stop.
+    :param code: the same for programs, see :data:`Code`.
     :param service: name of the service, e.g. ``pxe``.
     :param method: method asked for, e.g. ``setBootImageNS``.
     :param url: address of the method, without arguments.
@@ -81,6 +140,7 @@ class ServiceError(Exception):
         self,
         message: str,
         *,
+        code: Code = "bad_argument",
         service: str = "",
         method: str = "",
         url: str = "",
@@ -89,11 +149,12 @@ class ServiceError(Exception):
         status: t.Optional[int] = None,
         remedy: str = "",
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = shorten(message, MAX_MESSAGE)
+        super().__init__(self.message)
+        self.code: Code = code
         self.service = service
         self.method = method
-        self.url = url
+        self.url = shorten(url, MAX_MESSAGE)
         self.asked = dict(asked or {})
         self.reply = None if reply is None else shorten(reply)
         self.status = status
@@ -128,6 +189,7 @@ class ServiceError(Exception):
         """Return the error as plain data."""
         return {
             "message": self.message,
+            "code": self.code,
             "service": self.service,
             "method": self.method,
             "url": self.url,
@@ -188,21 +250,64 @@ def parse_xml(data: bytes) -> ET.Element:
         raise XmlError(f"not well-formed XML: {error}") from error
 
 
+# Looked for in the first 1,000 characters only.
 _HTML = re.compile(r"<\s*(?:!doctype\s+html|html[\s>])", re.IGNORECASE)
-_HTML_DROPPED = re.compile(r"<(script|style|head|address)\b.*?</\1\s*>|<hr\b.*", re.IGNORECASE | re.DOTALL)
-_HTML_HEADING = re.compile(r"<h1\b.*?</h1\s*>", re.IGNORECASE | re.DOTALL)
-_HTML_TAG = re.compile(r"<[^>]*>")
+#: Elements whose content is nothing for people.
+_UNSEEN = ("script", "style", "head", "address")
 
 
 def html_message(text: str) -> str:
     """Return the message of an HTML error page; the services up to OMF 5.2 wrap every error text in one."""
 
-    def words(part: str) -> str:
-        return shorten(html.unescape(_HTML_TAG.sub(" ", part)))
+    def words(parts: t.Sequence[str]) -> str:
+        # Short before the entities are resolved: a number of thousands of digits is none that Python takes.
+        text = " ".join(part for part in parts if not part.isspace())
+        return shorten(html.unescape(shorten(text, 4 * QUOTE)))
 
     # WEBrick's heading is the reason phrase of the status; it says something only when nothing else does.
-    page = _HTML_DROPPED.sub(" ", text[:100_000])
-    return words(_HTML_HEADING.sub(" ", page)) or words(page)
+    headings, others = _page_texts(text[:MAX_PAGE])
+    return words(others) or words(headings)
+
+
+def _page_texts(page: str) -> t.Tuple[t.List[str], t.List[str]]:
+    """Return the texts of a page in its headings, and elsewhere up to the first rule.
+
+    One pass, in which hardly anything is looked at twice: a tag that does not end ends the page. The parser
+    of the standard library takes quadratic time for such tags, and gives up on half a declaration.
+    """
+    lower = page.lower()
+    if len(lower) != len(page):
+        # A few letters of other scripts are longer in lower case; tags have none of them.
+        page = lower
+    headings: t.List[str] = []
+    others: t.List[str] = []
+    texts = others
+    unclosed: t.Set[str] = set()
+    position = 0
+    while True:
+        tag = lower.find("<", position)
+        texts.append(page[position:] if tag < 0 else page[position:tag])
+        if tag < 0:
+            break
+        comment = lower.startswith("<!--", tag)
+        end = lower.find("-->" if comment else ">", tag)
+        if end < 0:
+            break
+        position = end + (3 if comment else 1)
+        name = "" if comment else (lower[tag + 1 : min(end, tag + 20)].split() or [""])[0].rstrip("/")
+        if name == "hr":
+            break
+        if name == "h1":
+            texts = headings
+        elif name == "/h1":
+            texts = others
+        elif name in _UNSEEN and name not in unclosed:
+            closing = lower.find(f"</{name}", position)
+            if closing < 0:
+                unclosed.add(name)
+            else:
+                position = closing
+    return headings, others
 
 
 class Reply:
@@ -267,8 +372,10 @@ class Reply:
         if self.kind == "html":
             return html_message(self.text)
         if self.kind in ("xml", "description", "service_list"):
-            words = shorten(" ".join(self.root.itertext()))
-            return f"<{self.root.tag}> {words}" if words else f"<{self.root.tag}>"
+            # Texts behind the first thousand would not be quoted.
+            words = shorten(" ".join(part[:QUOTE] for part in itertools.islice(self.root.itertext(), 1000)))
+            tag = f"<{shorten(self.root.tag, 60)}>"
+            return f"{tag} {words}" if words else tag
         return shorten(self.text)
 
 
@@ -304,33 +411,80 @@ def parse_description(root: ET.Element) -> Described:
     )
 
 
+def parse_json(data: bytes) -> t.Any:
+    """Parse JSON from an untrusted peer.
+
+    :raises ValueError: when it is none, nested too deeply, or has a number that nobody means.
+    """
+
+    def whole(text: str) -> int:
+        if len(text) > MAX_DIGITS:
+            raise ValueError(f"a number of {len(text)} digits")
+        return int(text)
+
+    try:
+        return json.loads(data.decode("utf-8"), parse_int=whole)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+
+
+_URL_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*", re.ASCII)
+_URL_REMEDY = "Give the address of the gateway alone, such as http://pxe:5012"
+
+
 def check_url(url: str) -> str:
     """Return a base URL without a trailing slash.
 
+    A path is taken: that of a gateway which has the services below a prefix. It must not have the name of a
+    service in it, because that is added to each call.
+
     :raises ServiceError: when it is not an absolute http(s) URL without user, query and fragment.
     """
-    remedy = "Give the address of the gateway alone, such as http://pxe:5012"
+    url = url.strip()
+    # What stands before an @ may be a password, and so may a query: neither is shown.
+    shown = shorten(url.partition("?")[0].partition("#")[0], 100)
+    if "@" in url:
+        shown = f"{url.partition(':')[0][:10]}://...@{shorten(url.rpartition('@')[2].partition('?')[0], 80)}"
+
+    def refused(why: str, remedy: str = _URL_REMEDY) -> ServiceError:
+        return ServiceError(f"'{shown}' {why}", code="bad_argument", remedy=remedy)
+
+    if len(url) > 2000 or not url.isascii() or not url.isprintable() or " " in url:
+        raise refused(
+            "is not a URL: it has blanks, or characters that are not ASCII, or is too long",
+            f"{_URL_REMEDY}; a name in other letters in its xn-- form",
+        )
     try:
-        parts = urlsplit(url.strip())
+        parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise ServiceError(f"'{shorten(url, 100)}' is not a URL: {error}", remedy=remedy) from error
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or port == 0
-        or re.search(r"\s", url.strip())
-    ):
-        raise ServiceError(f"'{shorten(url, 100)}' is not an http or https URL", remedy=remedy)
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ServiceError("the URL of a service has no user, query or fragment", remedy=remedy)
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+        raise refused(f"is not a URL: {shorten(str(error), 100)}") from error
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not host:
+        raise refused("is not an http or https URL")
+    if "@" in parts.netloc or "?" in url or "#" in url:
+        raise refused("has a user, a query or a fragment, and the URL of a service has none")
+    if port == 0 or parts.netloc.endswith(":"):
+        raise refused("is not an http or https URL: its port is none")
+    if not (is_host_name(host.rstrip(".")) or _is_ipv6(host)):
+        raise refused("is not an http or https URL: its host is none")
+    path = parts.path.rstrip("/")
+    segments = path.split("/")
+    if not _URL_PATH.fullmatch(path) or "." in segments or ".." in segments:
+        raise refused("has a path that is none: it goes up, has empty parts or other characters than . _ ~ -")
+    named = [segment for segment in segments if segment.lower() in SERVICES]
+    if named:
+        before = "/".join(segments[: segments.index(named[0])])
+        raise refused(
+            f"has the name of a service in its path, '{named[0]}', which is added to each call",
+            f"Leave it out: {parts.scheme}://{parts.netloc}{before}",
+        )
+    return f"{parts.scheme}://{parts.netloc}{path}"
 
 
-def is_ipv4(text: str) -> bool:
-    """Whether the text is one IPv4 address in dotted form."""
+def _is_ipv6(text: str) -> bool:
     try:
-        ipaddress.IPv4Address(text)
+        ipaddress.IPv6Address(text.partition("%")[0])
     except ValueError:
         return False
     return True
@@ -349,7 +503,7 @@ class Connection:
     :param validate_certs: whether a certificate is checked (https).
     :param ca_path: file or folder of the certificates to trust.
     :param token: sent as a bearer token.
-    :raises ServiceError: when the URL is not usable.
+    :raises ServiceError: when the URL, the token or the path of the certificates is not usable.
     """
 
     def __init__(
@@ -367,6 +521,17 @@ class Connection:
         self.parallel = max(1, parallel)
         self._verify: t.Union[bool, str] = (ca_path or True) if validate_certs else False
         self._token = token
+        if ca_path and not os.path.exists(ca_path):
+            raise ServiceError(
+                f"there is no '{shorten(ca_path, 200)}' to take certificates from",
+                remedy="Correct ca_path (for a run: orbit_service_ca)",
+            )
+        if token and not (token.isascii() and token.isprintable() and " " not in token):
+            # Not shown: it is a secret, also when it is a wrong one.
+            raise ServiceError(
+                "the token has blanks or characters that no header takes",
+                remedy="Correct token (for a run: orbit_service_token)",
+            )
         self._questions = self._session(keep=True)
 
     def _session(self, keep: bool) -> requests.Session:
@@ -449,6 +614,7 @@ class Connection:
             found = ", ".join(sorted(name for name in _paths(reply.root) if name)) or "none"
             raise fail(
                 f"there is no service '{service}' here; the services are: {found}",
+                code="unsupported",
                 reply=reply,
                 remedy=f"Check the URL of the {service} service",
             )
@@ -489,6 +655,7 @@ class Connection:
         if not done.wait(max(0.0, deadline - time.monotonic())):
             raise fail(
                 "no complete answer in time",
+                code="timeout",
                 remedy="See whether the service is alive, or give it more time (timeout)",
             )
         result = outcome[0]
@@ -528,7 +695,7 @@ class Connection:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                body = self._read(response, fail)
+                body = self._read(response, deadline, fail)
                 if response.is_redirect:
                     target = shorten(response.headers.get("Location", ""), 100)
                     raise fail(
@@ -540,11 +707,13 @@ class Connection:
         except requests.exceptions.SSLError as error:
             raise fail(
                 f"the certificate or the TLS of the service is not acceptable: {_reason(error)}",
+                code="not_sent" if _nothing_sent(error) else "no_reply",
                 remedy="Give the CA with ca_path (for a run: orbit_service_ca)",
             ) from error
         except requests.exceptions.Timeout as error:
             raise fail(
                 "no answer in time",
+                code="not_sent" if _nothing_sent(error) else "timeout",
                 remedy="See whether the service is alive, or give it more time (timeout)",
             ) from error
         except (requests.exceptions.RequestException, OSError, ValueError) as error:
@@ -556,19 +725,56 @@ class Connection:
                     "domain; check the domain and the URL",
                 ) from error
             wrapped = fail(
-                f"cannot be reached: {reason}", remedy="Check that the service runs and its URL is right"
+                f"cannot be reached: {reason}",
+                code="not_sent" if _nothing_sent(error) else "no_reply",
+                remedy="Check that the service runs and its URL is right",
             )
             raise _Transport(wrapped) from error
 
-    def _read(self, response: requests.Response, fail: _Failure) -> bytes:
+    def _read(self, response: requests.Response, deadline: float, fail: _Failure) -> bytes:
         if (response.headers.get("Content-Encoding") or "identity").lower() != "identity":
             raise fail("the reply is compressed although that was not asked for", status=response.status_code)
         body = bytearray()
         for part in response.iter_content(65536):
             body += part
+            if time.monotonic() > deadline:
+                # Nobody waits any more; without this the thread would read as long as the peer sends.
+                raise fail("no complete answer in time", code="timeout")
             if len(body) > fail.limit:
                 raise fail(f"the reply is larger than {fail.limit} bytes", status=response.status_code)
         return bytes(body)
+
+
+def _nothing_sent(error: BaseException) -> bool:
+    """Whether the service cannot have seen anything of a call that failed so: there was no connection yet.
+
+    What is not known for sure has been sent: whoever counts on it would do things twice.
+    """
+    before = (
+        requests.exceptions.ConnectTimeout,
+        requests.exceptions.InvalidURL,
+        requests.exceptions.InvalidSchema,
+        requests.exceptions.InvalidHeader,
+        ConnectionRefusedError,
+        ssl.SSLCertVerificationError,
+        socket.gaierror,
+    )
+    # Those of urllib3, which the collection does not import: it may be bundled with requests.
+    names = ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError")
+    return any(isinstance(one, before) or type(one).__name__ in names for one in _causes(error))
+
+
+def _causes(error: BaseException) -> t.Iterator[BaseException]:
+    """Return an error of requests and those it wraps, the innermost last; each once."""
+    seen: t.Set[int] = set()
+    found: t.Optional[BaseException] = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        inner = getattr(found, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((arg for arg in found.args if isinstance(arg, BaseException)), None)
+        found = inner or found.__cause__ or found.__context__
 
 
 def _paths(root: ET.Element) -> t.Tuple[str, ...]:
@@ -577,18 +783,8 @@ def _paths(root: ET.Element) -> t.Tuple[str, ...]:
 
 def _reason(error: BaseException) -> str:
     """Return the innermost reason of an error of requests, whose own texts are nested representations."""
-    seen = {id(error)}
-    while True:
-        inner = getattr(error, "reason", None)
-        if not isinstance(inner, BaseException):
-            inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
-        if inner is None:
-            inner = error.__cause__ or error.__context__
-        if inner is None or id(inner) in seen:
-            break
-        seen.add(id(inner))
-        error = inner
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    *_outer, innermost = _causes(error)
+    text = getattr(innermost, "strerror", None) or str(innermost) or type(innermost).__name__
     return shorten(str(text), 160)
 
 
@@ -621,12 +817,14 @@ class _Failure:
         self,
         message: str,
         *,
+        code: Code = "unexpected_reply",
         reply: t.Optional[Reply] = None,
         status: t.Optional[int] = None,
         remedy: str = "",
     ) -> ServiceError:
         return ServiceError(
             message,
+            code=code,
             service=self.service,
             method=self.method,
             url=self.url,
@@ -663,7 +861,8 @@ def unexpected(
         remedy = remedy or _REMEDY_OF_STATUS.get(reply.status, "")
         if reply.status >= 500 and not remedy:
             remedy = "The services answer so, too, for nodes and domains they do not know"
-        return fail(f"refused: {words}", reply=reply, remedy=remedy)
+        code: Code = "http_error" if reply.status >= 400 else "unexpected_reply"
+        return fail(f"refused: {words}", code=code, reply=reply, remedy=remedy)
     if reply.kind == "html":
         return fail(
             f"a web page came back instead of a reply: {reply.message()}",
@@ -679,7 +878,8 @@ def unexpected(
     if reply.kind == "broken_xml":
         return fail(f"the reply is {reply.xml_error}", reply=reply, remedy=remedy)
     if reply.kind == "xml" and reply.root.tag == "ERROR":
-        return fail((reply.root.text or "").strip() or "the service says ERROR", reply=reply, remedy=remedy)
+        words = shorten(reply.root.text or "") or "the service says ERROR"
+        return fail(words, code="refused", reply=reply, remedy=remedy)
     return fail("the reply is not what this method answers", reply=reply, remedy=remedy)
 
 

@@ -66,6 +66,9 @@ nodes:
     msg:
       description: Why there is none.
       type: str
+    code:
+      description: The same for programs, V(unknown_node) or a code of RV(error); empty when there is one.
+      type: str
 counts:
   description: Number of nodes in each state.
   returned: when the nodes could be tried
@@ -81,6 +84,44 @@ dialect:
   returned: when the nodes could be tried
   type: str
   sample: A
+error:
+  description: Why the service could not be asked at all, or refused the whole.
+  returned: when nothing could be tried
+  type: dict
+  contains:
+    code:
+      description:
+        - The reason for programs.
+        - V(bad_argument) or V(unsupported), nothing was ordered; V(not_sent), nothing can have reached the
+          service; V(timeout) or V(no_reply), an order may have been carried out; V(http_error), V(refused) or
+          V(unexpected_reply), this is what came back.
+      type: str
+      sample: not_sent
+    message:
+      description: What went wrong.
+      type: str
+    service:
+      description: The service asked.
+      type: str
+      sample: cmc
+    method:
+      description: Its method.
+      type: str
+    url:
+      description: Address of the method.
+      type: str
+    asked:
+      description: The arguments, shortened.
+      type: dict
+    reply:
+      description: What came back, shortened; null when nothing did.
+      type: str
+    status:
+      description: The HTTP status; null when there was none.
+      type: int
+    remedy:
+      description: What a person can do about it.
+      type: str
 """
 
 import typing as t
@@ -123,7 +164,13 @@ def work(module: AnsibleModule, connection: Connection) -> Results:
 
 
 def _as_dict(state: PowerState) -> t.Dict[str, t.Any]:
-    return {"name": state.name, "state": state.state, "raw": state.raw, "msg": state.message}
+    return {
+        "name": state.name,
+        "state": state.state,
+        "raw": state.raw,
+        "msg": state.message,
+        "code": state.code,
+    }
 
 
 def main() -> None:

@@ -135,6 +135,11 @@ nodes:
     msg:
       description: The reason of a failure, or what was done.
       type: str
+    code:
+      description:
+        - The reason of a failure for programs, empty when there is none.
+        - V(wrong_state), the state read back is another; V(unknown_node); or a code of RV(error).
+      type: str
     steps:
       description: The commands that were accepted for the node, in order.
       type: list
@@ -150,6 +155,44 @@ dialect:
   returned: when the nodes could be tried
   type: str
   sample: E2
+error:
+  description: Why the service could not be asked at all, or refused the whole.
+  returned: when nothing could be tried
+  type: dict
+  contains:
+    code:
+      description:
+        - The reason for programs.
+        - V(bad_argument) or V(unsupported), nothing was ordered; V(not_sent), nothing can have reached the
+          service; V(timeout) or V(no_reply), an order may have been carried out; V(http_error), V(refused) or
+          V(unexpected_reply), this is what came back.
+      type: str
+      sample: not_sent
+    message:
+      description: What went wrong.
+      type: str
+    service:
+      description: The service asked.
+      type: str
+      sample: cmc
+    method:
+      description: Its method.
+      type: str
+    url:
+      description: Address of the method.
+      type: str
+    asked:
+      description: The arguments, shortened.
+      type: dict
+    reply:
+      description: What came back, shortened; null when nothing did.
+      type: str
+    status:
+      description: The HTTP status; null when there was none.
+      type: int
+    remedy:
+      description: What a person can do about it.
+      type: str
 """
 
 import typing as t
@@ -167,18 +210,27 @@ from ansible_collections.orbit.imaging.plugins.module_utils.module import (
 )
 from ansible_collections.orbit.imaging.plugins.module_utils.nodes import Node
 from ansible_collections.orbit.imaging.plugins.module_utils.power import Power
-from ansible_collections.orbit.imaging.plugins.module_utils.service import Connection
+from ansible_collections.orbit.imaging.plugins.module_utils.service import Connection, ServiceError
 
 
 def work(module: AnsibleModule, connection: Connection) -> Results:
     """Switch the nodes and return the results of the module."""
     nodes, domain = nodes_of(module)
     action = module.params["state"]
+    _check_options(module)
     if module.params["soft"] and action == "off":
         action = "off_soft"
     client = CmcClient(connection, module.params["dialect"], domain)
     verify = module.params["verify"]
-    escalate = verify and module.params["escalate"]
+    escalate = module.params["escalate"]
+    if verify and not client.can_read():
+        raise ServiceError(
+            f"the service cannot verify: dialect {client.speaker.dialect.name} tells no states here",
+            code="unsupported",
+            service="cmc",
+            url=f"{connection.url}/cmc",
+            remedy="Leave verify out (for a run: orbit_power_verify)",
+        )
     power = Power(
         client,
         window=module.params["window"],
@@ -209,6 +261,23 @@ def work(module: AnsibleModule, connection: Connection) -> Results:
     return results
 
 
+def _check_options(module: AnsibleModule) -> None:
+    """Refuse options that would be of no effect, so that nobody relies on them.
+
+    :raises ServiceError: naming the option.
+    """
+    if module.params["soft"] and module.params["state"] != "off":
+        raise ServiceError(
+            f"soft says how nodes are switched off, but state is {module.params['state']}",
+            remedy="Leave soft out, or use state off",
+        )
+    if module.params["escalate"] and not module.params["verify"]:
+        raise ServiceError(
+            "escalate needs the states of the nodes, but verify is false",
+            remedy="Set verify, or leave escalate out",
+        )
+
+
 def _expected(power: Power, nodes: t.Sequence[Node], action: str, escalate: bool) -> t.List[PowerResult]:
     """Return what :meth:`Power.bring` would begin with."""
     expected = []
@@ -226,6 +295,7 @@ def _as_dict(result: PowerResult) -> Results:
         "changed": result.changed,
         "state": result.state,
         "msg": result.message,
+        "code": result.code,
         "steps": list(result.steps),
     }
 

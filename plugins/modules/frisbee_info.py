@@ -76,6 +76,11 @@ images:
     msg:
       description: The service's reason when it is not, or why it could not be told.
       type: str
+    code:
+      description:
+        - V(no_such_image) when it is not, a code of RV(error) when the service could not be asked; else
+          empty.
+      type: str
     manifest:
       description: The manifest of the image.
       returned: when O(manifests) is true and the image exists
@@ -124,7 +129,8 @@ streams:
       type: str
       sample: baseline.ndz
     address:
-      description: Multicast group; empty where the service does not tell it for each stream.
+      description: Multicast group; null where the service does not tell it for each stream, as all historic
+        ones.
       type: str
       sample: 239.77.0.1
     port:
@@ -135,6 +141,11 @@ streams:
       description: Seconds until the service ends the stream by itself; null when it does not say.
       type: float
       sample: 3594.9
+    own:
+      description:
+        - Whether the stream is of the domain that was asked for; only such a stream can be joined or stopped
+          with that domain. Null where the service does not tell, as those of 2006.
+      type: bool
 bandwidth:
   description: Rate of the stream started last in Mbit/s; null before the first.
   returned: success
@@ -145,6 +156,44 @@ dialect:
   returned: success
   type: str
   sample: E2
+error:
+  description: Why the service could not be asked at all, or refused the whole.
+  returned: when nothing could be tried
+  type: dict
+  contains:
+    code:
+      description:
+        - The reason for programs.
+        - V(bad_argument) or V(unsupported), nothing was ordered; V(not_sent), nothing can have reached the
+          service; V(timeout) or V(no_reply), an order may have been carried out; V(http_error), V(refused) or
+          V(unexpected_reply), this is what came back.
+      type: str
+      sample: not_sent
+    message:
+      description: What went wrong.
+      type: str
+    service:
+      description: The service asked.
+      type: str
+      sample: frisbee
+    method:
+      description: Its method.
+      type: str
+    url:
+      description: Address of the method.
+      type: str
+    asked:
+      description: The arguments, shortened.
+      type: dict
+    reply:
+      description: What came back, shortened; null when nothing did.
+      type: str
+    status:
+      description: The HTTP status; null when there was none.
+      type: int
+    remedy:
+      description: What a person can do about it.
+      type: str
 """
 
 import base64
@@ -182,10 +231,11 @@ def work(module: AnsibleModule, connection: Connection) -> Results:
     for image in images:
         try:
             exists, reason = client.check(image, may_start=not module.check_mode)
+            code = "no_such_image" if exists is False else ""
         except ServiceError as error:
-            exists, reason = None, error.brief
+            exists, reason, code = None, error.brief, error.code
             failed.append((image, reason))
-        answer: Results = {"image": image, "exists": exists, "msg": reason}
+        answer: Results = {"image": image, "exists": exists, "msg": reason, "code": code}
         if exists and module.params["manifests"]:
             answer["manifest"] = _describe(
                 client.manifest(image), with_text=bool(module.params["manifest_dir"])
@@ -194,7 +244,7 @@ def work(module: AnsibleModule, connection: Connection) -> Results:
     if failed:
         message = describe_failures(f"frisbee at {connection.url}", "asked for", failed, len(images))
         raise Failed(message, {"changed": False, "images": answers})
-    status = client.status()
+    status = client.streams()
     return {
         "changed": False,
         "images": answers,

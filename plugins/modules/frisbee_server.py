@@ -16,7 +16,10 @@ description:
     with the last one; every start therefore needs one stop. Older services end it at the first stop, for all
     who receive it.
   - Starts are made one after another, also by several processes on one host, because services give two images
-    that are asked for at the same time one address. An address that another image has too is refused.
+    that are asked for at the same time one address. An address that another image has too is refused and
+    given back. For hosts that start streams at the same moment a start that failed so is made again, after a
+    pause and where that cannot count a use twice.
+  - Streams of other domains of the same service are left out of account.
 author:
   - The orbit.imaging authors (@orbit-imaging)
 extends_documentation_fragment:
@@ -81,6 +84,24 @@ streams:
     ok:
       description: Whether it is as asked.
       type: bool
+    state:
+      description:
+        - What became of it, for programs.
+        - V(started) or V(joined); V(served) when the service's list could not be read to tell which.
+        - V(stopped), the stream has ended; V(still_used), it goes on for others; V(not_sending), it was not
+          being sent in this domain; V(unknown), the use is taken back, but the list could not be read to see
+          more.
+        - V(would_start), V(would_join) or V(would_stop) in check mode.
+        - V(failed), with the reason in RV(streams[].code).
+      type: str
+      sample: started
+    code:
+      description:
+        - The reason of a failure for programs, empty when there is none.
+        - V(address_taken), another image has the address; V(not_sending), the service does not list the
+          stream that it has given; V(no_such_image); V(busy), another process of this host starts streams;
+          or a code of RV(error).
+      type: str
     changed:
       description: Whether a stream was started or ended, or its uses counted.
       type: bool
@@ -93,7 +114,7 @@ streams:
       type: int
       sample: 7000
     joined:
-      description: Whether the stream ran already.
+      description: Whether the stream ran already; null when that could not be told.
       type: bool
     msg:
       description: The reason of a failure, or a remark.
@@ -108,13 +129,56 @@ dialect:
   returned: when the images could be tried
   type: str
   sample: E2
+error:
+  description: Why the service could not be asked at all, or refused the whole.
+  returned: when nothing could be tried
+  type: dict
+  contains:
+    code:
+      description:
+        - The reason for programs.
+        - V(bad_argument) or V(unsupported), nothing was ordered; V(not_sent), nothing can have reached the
+          service; V(timeout) or V(no_reply), an order may have been carried out; V(http_error), V(refused) or
+          V(unexpected_reply), this is what came back.
+      type: str
+      sample: not_sent
+    message:
+      description: What went wrong.
+      type: str
+    service:
+      description: The service asked.
+      type: str
+      sample: frisbee
+    method:
+      description: Its method.
+      type: str
+    url:
+      description: Address of the method.
+      type: str
+    asked:
+      description: The arguments, shortened.
+      type: dict
+    reply:
+      description: What came back, shortened; null when nothing did.
+      type: str
+    status:
+      description: The HTTP status; null when there was none.
+      type: int
+    remedy:
+      description: What a person can do about it.
+      type: str
 """
 
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.orbit.imaging.plugins.module_utils.frisbee import FrisbeeClient, check_image_name
+from ansible_collections.orbit.imaging.plugins.module_utils.dialects import Request
+from ansible_collections.orbit.imaging.plugins.module_utils.frisbee import (
+    NOT_SENDING,
+    FrisbeeClient,
+    check_image_name,
+)
 from ansible_collections.orbit.imaging.plugins.module_utils.module import (
     Failed,
     Results,
@@ -140,8 +204,10 @@ def work(module: AnsibleModule, connection: Connection) -> Results:
         try:
             streams.append({**_stream(image), **do(client, image)})
         except ServiceError as error:
-            streams.append({**_stream(image), "ok": False, "msg": error.brief})
-    _refuse_shared_address(streams)
+            streams.append(
+                {**_stream(image), "ok": False, "state": "failed", "code": error.code, "msg": error.brief}
+            )
+    _refuse_shared_address(client, streams)
     failed = [stream for stream in streams if not stream["ok"]]
     results = {
         "changed": any(stream["changed"] for stream in streams),
@@ -177,6 +243,8 @@ def _stream(image: str) -> Results:
         "image": image,
         "ok": True,
         "changed": False,
+        "state": "",
+        "code": "",
         "address": "",
         "port": 0,
         "joined": False,
@@ -187,11 +255,12 @@ def _stream(image: str) -> Results:
 def _start(client: FrisbeeClient, image: str) -> Results:
     started = client.start(image)
     address, port = started.stream.address, started.stream.port
-    where = f"{'joined' if started.joined else 'started'} at {address}:{port}"
+    where = f"{started.state} at {address}:{port}"
     if not started.verified:
         where += "; the service's list could not be read to check that no other image is sent there"
     return {
         "changed": not started.joined or client.speaker.dialect.counts_uses,
+        "state": started.state,
         "address": address,
         "port": port,
         "joined": started.joined,
@@ -200,28 +269,29 @@ def _start(client: FrisbeeClient, image: str) -> Results:
 
 
 def _stop(client: FrisbeeClient, image: str) -> Results:
-    before = client.status().serving(image)
-    ended, words = client.stop(image)
-    if not before:
-        return {"msg": "was not being sent"}
-    return {"changed": True, "msg": words or ("stopped" if ended else "still used by others")}
+    # The stop is sent whatever is listed: the list may have lost a stream that the count has not.
+    stopped = client.stop(image)
+    return {"changed": stopped.state != NOT_SENDING, "state": stopped.state, "msg": stopped.words}
 
 
 def _would_start(client: FrisbeeClient, image: str) -> Results:
     exists, reason = client.check(image, may_start=False)
     if exists is False:
-        return {"ok": False, "msg": reason}
-    serving = client.status().serving(image)
+        return {"ok": False, "state": "failed", "code": "no_such_image", "msg": reason}
+    serving = client.serving(image)
     return {
         "changed": not serving or client.speaker.dialect.counts_uses,
+        "state": "would_join" if serving else "would_start",
         "joined": serving,
         "msg": f"would be {'joined' if serving else 'started'}" + (f" ({reason})" if reason else ""),
     }
 
 
 def _would_stop(client: FrisbeeClient, image: str) -> Results:
-    serving = client.status().serving(image)
-    return {"changed": serving, "msg": "one use would be taken back" if serving else "is not being sent"}
+    client.speaker.request("stop", Request((), image))  # refused where there is no method for it
+    if client.serving(image):
+        return {"changed": True, "state": "would_stop", "msg": "one use would be taken back"}
+    return {"state": NOT_SENDING, "msg": "is not being sent"}
 
 
 #: (state, check mode) -> what is done for one image; returns what differs from :func:`_stream`.
@@ -233,8 +303,8 @@ _DO: t.Dict[t.Tuple[str, bool], t.Callable[[FrisbeeClient, str], Results]] = {
 }
 
 
-def _refuse_shared_address(streams: t.Sequence[Results]) -> None:
-    """Mark streams that were given one address: whoever receives there gets either image."""
+def _refuse_shared_address(client: FrisbeeClient, streams: t.Sequence[Results]) -> None:
+    """Mark streams that were given one address, and give them back: who receives there gets either image."""
     seen: t.Dict[t.Tuple[str, int], Results] = {}
     for stream in streams:
         key = (stream["address"], stream["port"])
@@ -243,7 +313,22 @@ def _refuse_shared_address(streams: t.Sequence[Results]) -> None:
         other = seen.setdefault(key, stream)
         if other is not stream:
             for one, two in ((stream, other), (other, stream)):
-                one.update(ok=False, msg=f"has the same address {key[0]}:{key[1]} as '{two['image']}'")
+                one.update(
+                    ok=False,
+                    state="failed",
+                    code="address_taken",
+                    msg=f"has the same address {key[0]}:{key[1]} as '{two['image']}'",
+                )
+    for stream in streams:
+        if stream["port"] and not stream["ok"] and client.speaker.dialect.counts_uses:
+            try:
+                client.give_back(stream["image"])
+            except ServiceError as error:
+                # Its address stays in the result: that tells who cleans up that there is something to give
+                # back.
+                stream["msg"] += f"; its use could not be given back: {error.brief}"
+            else:
+                stream.update(changed=False, address="", port=0)
 
 
 def _diff(streams: t.Sequence[Results], started: bool) -> t.Dict[str, str]:

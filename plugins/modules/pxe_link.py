@@ -34,8 +34,11 @@ options:
   image:
     description:
       - Name of the memory image.
-      - Without it the service takes the one its own inventory has for the node. Services of dialect V(B)
-        always do.
+      - Without it the service takes the one its own inventory has for the node.
+      - Services of dialect V(B) always do. A name is then refused before a node is touched, unless the
+        service is known to take just that one.
+      - No historic service looks whether there is such a memory image. That of the embedded testbed tells
+        which there are and how the links are, and is asked before and after, in every dialect.
     type: str
   state:
     description:
@@ -94,6 +97,13 @@ nodes:
     msg:
       description: The reason of a failure.
       type: str
+    code:
+      description:
+        - The reason of a failure for programs, empty when there is none.
+        - V(no_memory_image), V(wrong_memory_image), V(wrong_address), V(unknown_node); V(not_linked) and
+          V(still_linked) when the service shows something else than it has confirmed; or a code of RV(error).
+      type: str
+      sample: no_memory_image
 failed_nodes:
   description: Names of the nodes that are not as asked.
   returned: when the nodes could be tried
@@ -104,6 +114,44 @@ dialect:
   returned: when the nodes could be tried
   type: str
   sample: E2
+error:
+  description: Why the service could not be asked at all, or refused the whole.
+  returned: when nothing could be tried
+  type: dict
+  contains:
+    code:
+      description:
+        - The reason for programs.
+        - V(bad_argument) or V(unsupported), nothing was ordered; V(not_sent), nothing can have reached the
+          service; V(timeout) or V(no_reply), an order may have been carried out; V(http_error), V(refused) or
+          V(unexpected_reply), this is what came back.
+      type: str
+      sample: not_sent
+    message:
+      description: What went wrong.
+      type: str
+    service:
+      description: The service asked.
+      type: str
+      sample: pxe
+    method:
+      description: Its method.
+      type: str
+    url:
+      description: Address of the method.
+      type: str
+    asked:
+      description: The arguments, shortened.
+      type: dict
+    reply:
+      description: What came back, shortened; null when nothing did.
+      type: str
+    status:
+      description: The HTTP status; null when there was none.
+      type: int
+    remedy:
+      description: What a person can do about it.
+      type: str
 """
 
 import typing as t
@@ -130,16 +178,23 @@ def work(module: AnsibleModule, connection: Connection) -> t.Dict[str, t.Any]:
     if image:
         check_image_name(image, "memory image")
     client = PxeClient(connection, module.params["dialect"], domain)
-    if module.check_mode:
+    dialect = client.speaker.dialect.name  # asked for first: what is no service is told so
+    # The same question in check mode and before it is done, so that both come to the same end.
+    missing = client.check_image(image, client.look()) if present else None
+    if missing:
+        links = [
+            Link(node, False, link_name(node.control_ip), "", missing, "no_memory_image") for node in nodes
+        ]
+    elif module.check_mode:
         links = client.expected(nodes, image, present)
     else:
-        links = client.link(nodes, image) if present else client.unlink(nodes)
+        links = client.read_back(client.link(nodes, image) if present else client.unlink(nodes), present)
     failed = [link for link in links if not link.ok]
     results = {
         "changed": len(failed) < len(links),
         "nodes": [_as_dict(link, present) for link in links],
         "failed_nodes": [link.node.name for link in failed],
-        "dialect": client.speaker.dialect.name,
+        "dialect": dialect,
         "diff": _diff(links, present),
     }
     verb = "linked" if present else "unlinked"
@@ -156,8 +211,9 @@ def _as_dict(link: Link, present: bool) -> t.Dict[str, t.Any]:
         "ok": link.ok,
         "changed": link.ok,
         "link": link.link or link_name(link.node.control_ip),
-        "image": link.image if present else "",
+        "image": link.image if present or not link.ok else "",
         "msg": link.message,
+        "code": link.code,
     }
 
 

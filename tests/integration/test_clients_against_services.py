@@ -136,7 +136,7 @@ def frisbee(connection, dialect):
     client = FrisbeeClient(connection, "auto", "demo", getpass.getuser())
     yield client
     for image in IMAGES:
-        while client.status().serving(image):
+        while client.serving(image):
             client.stop(image)
 
 
@@ -169,6 +169,27 @@ def test_links_come_and_go(services, pxe):
         assert services.links() == {}
 
 
+def test_a_memory_image_that_is_not_there(services, pxe, dialect):
+    """Seen before; and if it is linked nevertheless, seen after, also when the link then stays."""
+    state = pxe.look()
+    assert state.own_image == "memory"
+    assert {"memory", "omf-5.4"} <= state.images
+    assert state.links == {}
+    if dialect == "B":
+        with pytest.raises(ServiceError, match="cannot be chosen: dialect B"):
+            pxe.check_image("nosuch", state)
+        return
+    assert "'nosuch'" in pxe.check_image("nosuch", state)
+    links = pxe.read_back(pxe.link(NODES[:1], "nosuch"), present=True)
+    assert not links[0].ok
+    unlinked = pxe.read_back(pxe.unlink(NODES[:1]), present=False)
+    stays = links[0].link in services.links()
+    assert unlinked[0].ok is not stays
+    assert unlinked[0].code == ("still_linked" if stays else "")
+    for path in services.folder.rglob("pxelinux.cfg/0A*"):
+        path.unlink()
+
+
 def test_an_unknown_node_keeps_no_other_from_its_link(services, pxe):
     links = pxe.link([NODES[0], STRANGER, NODES[1]], "memory")
     assert [link.ok for link in links] == [True, False, True]
@@ -192,10 +213,16 @@ def test_images_and_streams(frisbee):
     assert again.stream == started[0].stream
     status = frisbee.status()
     assert {stream.image for stream in status.streams} == set(IMAGES)
-    frisbee.stop("baseline.ndz")
+    # The embedded services count in every dialect but when they are faithful to those that did not.
+    first = frisbee.stop("baseline.ndz").state
+    assert first == ("still_used" if frisbee.serving("baseline.ndz") else "stopped")
     if frisbee.speaker.dialect.counts_uses:
-        assert frisbee.status().serving("baseline.ndz")
-        frisbee.stop("baseline.ndz")
+        assert first == "still_used"
+    if first == "still_used":
+        assert frisbee.stop("baseline.ndz").state == "stopped"
+    assert frisbee.stop("baseline.ndz").state == "not_sending"
+    streams = {stream.image: stream.own for stream in frisbee.streams().streams}
+    assert streams == {"other.ndz": None if frisbee.speaker.dialect.name == "A" else True}
 
 
 def test_an_image_that_is_not_there_has_no_stream(frisbee):

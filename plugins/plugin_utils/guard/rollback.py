@@ -59,8 +59,6 @@ ASK = 6.0
 GRACE = _CALL + 2 * SETTLE
 # Requests at one service at a time; other services are not waited for.
 _PARALLEL = 8
-# What the client says when nothing of an order can have reached the service.
-_NOT_SENT = tuple(f"cannot be reached: {why}" for why in ("Connection refused", "No route", "Network"))
 
 _T = t.TypeVar("_T")
 
@@ -337,7 +335,7 @@ class Work:
         while time.monotonic() < end:
             try:
                 with _connect(use.asked) as connection:
-                    if _frisbee(connection, use.asked).status().serving(use.image):
+                    if _frisbee(connection, use.asked).serving(use.image):
                         return
             except ServiceError:
                 pass
@@ -347,7 +345,7 @@ class Work:
         with _connect(use.asked) as connection:
             client = _frisbee(connection, use.asked)
             if use.state != "owned":
-                if not client.status().serving(use.image):
+                if not client.serving(use.image):
                     self._log(f"no use of {use} is left: it is not being sent")
                     return ""
                 if use.foreign is not False or not self._claims.alone(self._stream_path(use)):
@@ -357,13 +355,13 @@ class Work:
                         "clean with -e stop_streams=true"
                     )
             try:
-                ended, words = client.stop(use.image)
+                stopped = client.stop(use.image)
             except ServiceError as error:
-                if not error.message.startswith(_NOT_SENT):
+                if error.code != "not_sent":
                     # It may have been taken back although the answer was lost.
                     use.state = "stopping"
                 raise
-        self._log(f"took back a use of {use}: {'the stream has ended' if ended else words or 'still used'}")
+        self._log(f"took back a use of {use}: {stopped.words}")
         return ""
 
     def _insist(self, attempt: t.Callable[[], str], deadline: float, what: str) -> str:
@@ -445,10 +443,12 @@ def _names(nodes: t.Iterable[t.Mapping[str, t.Any]]) -> str:
 
 
 def _sent(asked: Asked) -> set[str] | None:
-    """Return what a service is sending; None when it does not say."""
+    """Return which of the images asked for a service is sending; None when it does not say."""
     try:
         with _connect(asked) as connection:
-            return {stream.image for stream in _frisbee(connection, asked).status().streams}
+            client = _frisbee(connection, asked)
+            # Of its own domain: a service may list the streams of others.
+            return {image for image in asked["images"] if client.serving(image)}
     except ServiceError:
         return None
 

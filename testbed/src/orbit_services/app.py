@@ -124,6 +124,8 @@ class Services:
             "domain": self.config.domain,
             "faithful": self.config.faithful,
             "time": now,
+            "memory_image": self.config.memory_image,
+            "memory_images": self.links.images(),
             "nodes": [
                 {
                     "name": node.name,

@@ -187,6 +187,11 @@ class LinkTable:
         # An alias of a configuration is one; a way round to a node's link is none.
         return not (os.path.islink(path) and is_link_name(os.path.basename(os.readlink(path))))
 
+    def images(self) -> list[str]:
+        """Return the names of the memory images' configurations in the folder, without that for no link."""
+        names = (path.name for path in self._directory.glob("*") if path.is_file())
+        return sorted(name for name in names if name not in self._known | {"default"} and name[0] != ".")
+
     def dangles(self, name: str) -> bool:
         """Return whether a link leads nowhere."""
         path = self._directory / name

@@ -329,3 +329,16 @@ def test_links_of_both_kinds_come_and_go_together(tmp_path: Path) -> None:
     table.clear(name)
     assert links() == set()
     assert table.all() == {}
+
+
+def test_state_tells_the_memory_images(make_world: Callable[..., World]) -> None:
+    """By which a client sees one that is not there before it links a node to it."""
+    world = make_world()
+    (world.config.tftp_dir / "default").write_text("")
+    (world.config.tftp_dir / "another").write_text("")
+    world.send("E2", f"/pxe/setBootImageNS?domain={DOMAIN}&ns=node1-1.{DOMAIN}")
+    state = json.loads(world.send("A", "/orbit/state").text)
+    assert state["memory_image"] == world.config.memory_image
+    assert {"another", state["memory_image"]} <= set(state["memory_images"])
+    assert len(state["links"]) == 1
+    assert not {"default", state["links"][0]["hex"]} & set(state["memory_images"])

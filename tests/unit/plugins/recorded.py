@@ -163,6 +163,7 @@ def status(*daemons: tuple[str, int], address: str = "224.0.0.5", bandwidth: str
     return f"<frisbee_status>{head}{inner}</frisbee_status>"
 
 
+NOT_SERVING = "<OK>No frisbee daemons are currently serving &apos;{image}&apos;</OK>"
 NO_STREAMS = "<OK>No frisbee daemons are running</OK>"
 
 

@@ -323,3 +323,21 @@ def test_only_accepted_commands_are_read_back():
     already = cmc.PowerResult(TWO[1], True, False, "on", "already on")
     with expected_calls():
         assert verify([failed, already], "on")[0] == [failed, already]
+
+
+@pytest.mark.parametrize("x", ["9" * 5000, "255", "-1", "\u0663", "1e1", ""])
+def test_coordinates_that_are_none_leave_the_name(x):
+    body = testbed_status(f"name='n_2_1' state='POWERON' x='{x}' y='1'", f"name='n_{'9' * 5000}_1' state='x'")
+    with expected_calls(Call("/cmc/allStatus", ALL, body)):
+        known, other = client("C").listed()
+    assert (known.name, known.state) == ("node2-1", "on")
+    assert other.name.startswith("n_999")
+    assert len(other.name) <= 253
+
+
+def test_the_words_of_a_service_are_kept_short():
+    body = testbed_status(f"name='{'n' * 100_000}' state='{'s' * 100_000}'")
+    with expected_calls(Call("/cmc/allStatus", ALL, body)):
+        (only,) = client("C").listed()
+    assert len(only.name) <= 253
+    assert len(only.raw) <= 60

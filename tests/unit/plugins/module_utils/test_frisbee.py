@@ -121,6 +121,19 @@ def test_a_damaged_manifest_is_told():
     assert found.msg.startswith("the manifest of 'baseline.ndz' cannot be used: is no manifest, or cut off")
 
 
+def test_what_is_wrong_with_a_manifest_is_told_in_short():
+    for version in ('"' + "v" * 100_000 + '"', "9" * 5000):
+        first, _line, rest = make().decode().partition("\n")
+        damaged = first.replace('"version":1', f'"version":{version}').replace(
+            '"version": 1', f'"version":{version}'
+        )
+        assert damaged != first
+        with expected_calls(given(f"{damaged}\n{rest}")):
+            found = client("A").manifest(IMAGE)
+        assert found.damaged
+        assert len(found.msg) < 500
+
+
 def stop(body, image=IMAGE, code=200):
     return Call("/frisbee/stop", {"img": image, "domain": DOMAIN}, body, code)
 
@@ -175,20 +188,30 @@ def test_bad_image_name(name):
             "E2",
             status((IMAGE, 7000), ("other.ndz", 7001), bandwidth="72.0"),
             200,
-            Status((Stream(IMAGE, "", 7000, 3594.866836), Stream("other.ndz", "", 7001, 3594.866836)), 72.0),
+            Status(
+                (Stream(IMAGE, None, 7000, 3594.866836), Stream("other.ndz", None, 7001, 3594.866836)), 72.0
+            ),
         ),
         (
             "A",
             "<frisbee_status><bandwidth>50.0</bandwidth><mc_address>224.0.0.2</mc_address>"
             "<daemon img='baseline-2.1.ndz' port='7000' timeLeft='3543.265777'/></frisbee_status>",
             200,
-            Status((Stream("baseline-2.1.ndz", "", 7000, 3543.265777),), 50.0),
+            Status((Stream("baseline-2.1.ndz", None, 7000, 3543.265777),), 50.0),
         ),
         (
             "E2",
             "<frisbee_status><daemon img='a' port='7000' address='239.77.0.1'/></frisbee_status>",
             200,
             Status((Stream("a", "239.77.0.1", 7000, None),), None),
+        ),
+        (
+            # Its own address and its domain are what later services add; what is no address is none.
+            "E2",
+            "<frisbee_status><daemon img='a' port='7000' mc_address='239.77.0.1' domain='sb1.orbit-lab.org'/>"
+            f"<daemon img='a' port='7001' mc_address='x' domain='{DOMAIN.upper()}'/></frisbee_status>",
+            200,
+            Status((Stream("a", "239.77.0.1", 7000, None, False), Stream("a", None, 7001, None, True)), None),
         ),
     ],
 )
@@ -205,6 +228,19 @@ def test_status(dialect, body, code, found):
         ("E2", "", 200),
         ("E2", "<frisbee_status><daemon img='x' port='seven'/></frisbee_status>", 200),
         ("E2", "<frisbee_status><daemon img='x'/></frisbee_status>", 200),
+        *(
+            ("E2", f"<frisbee_status><daemon img='x' {said}/></frisbee_status>", 200)
+            for said in (
+                f"port='{'7' * 5000}'",
+                "port='-1'",
+                "port='0'",
+                "port='65536'",
+                "port='7000' timeLeft='nan'",
+                "port='7000' timeLeft='1e999'",
+                f"port='7000' timeLeft='{'9' * 5000}'",
+            )
+        ),
+        ("E2", "<frisbee_status><bandwidth>inf</bandwidth></frisbee_status>", 200),
         ("E2", "OK", 200),
         ("E2", recorded.SERVICE_LIST, 200),
     ],
@@ -212,6 +248,44 @@ def test_status(dialect, body, code, found):
 def test_status_that_is_none(dialect, body, code):
     with expected_calls(listing(body, code)), pytest.raises(ServiceError, match=r"^frisbee/status: |refused"):
         client(dialect).status()
+
+
+def own(image=IMAGE, port=None, dialect="E2"):
+    """The question for the stream of this domain, asked when the list of all domains has the image."""
+    arguments = {"img": image, "domain": DOMAIN}
+    if port:
+        return Call("/frisbee/status", arguments, status((image, port)))
+    if dialect in ("B", "C", "D"):
+        return Call("/frisbee/status", arguments, "internal error", 500)
+    return Call("/frisbee/status", arguments, recorded.NOT_SERVING.format(image=image))
+
+
+@pytest.mark.parametrize("dialect", ["B", "C", "D", "E1", "E2"])
+def test_the_stream_of_another_domain_is_not_taken_for_ours(dialect):
+    """The list is that of all domains and does not say whose a stream is."""
+    theirs = listing(status((IMAGE, 7010)))
+    with expected_calls(theirs, own(dialect=dialect)):
+        assert client(dialect).serving(IMAGE) is False
+    with expected_calls(theirs, own(port=7010, dialect=dialect)):
+        assert client(dialect).serving(IMAGE) is True
+    both = listing(status((IMAGE, 7010), ("other.ndz", 7001), (IMAGE, 7000)))
+    with expected_calls(both, own(port=7000, dialect=dialect), own("other.ndz", dialect=dialect)):
+        streams = client(dialect).streams().streams
+    assert [(one.image, one.port, one.own) for one in streams] == [
+        (IMAGE, 7010, False), ("other.ndz", 7001, False), (IMAGE, 7000, True),
+    ]  # fmt: skip
+
+
+def test_2006_knows_no_domains():
+    with expected_calls(listing(status((IMAGE, 7000))), listing(status((IMAGE, 7000)))):
+        assert client("A").serving(IMAGE) is True
+        assert [one.own for one in client("A").streams().streams] == [None]
+
+
+def test_where_the_list_tells_domains_nothing_more_is_asked():
+    rows = f"<daemon img='{IMAGE}' port='7000' domain='sb1.orbit-lab.org'/>"
+    with expected_calls(listing(f"<frisbee_status>{rows}</frisbee_status>")):
+        assert client("E2").serving(IMAGE) is False
 
 
 # Does an image exist?
@@ -333,8 +407,89 @@ def test_start(dialect, body):
 
 def test_join():
     running = status((IMAGE, 7000))
-    with expected_calls(listing(running), get("E2", "<OK>224.0.0.2:7000</OK>"), listing(running)):
-        assert client("E2").start(IMAGE).joined
+    for dialect, asked in (("E1", []), ("E2", [READABLE])):
+        reply = get(dialect, "<OK>224.0.0.2:7000</OK>")
+        with expected_calls(listing(running), own(port=7000), *asked, reply, listing(running)):
+            started = client(dialect).start(IMAGE)
+        assert started.joined
+        assert started.state == "joined"
+
+
+READABLE = Call("/frisbee/checkImage", arguments("E2"), "<OK>Image found and readable</OK>")
+
+
+def test_a_join_that_would_be_refused_is_not_asked_for():
+    """OMF 5.4 counts the use that it refuses; nobody would ever take it back."""
+    words = "Image file &apos;/i/x&apos; not found or not readable by user &apos;alice&apos;"
+    no = READABLE._replace(body=f"<ERROR>{words}</ERROR>")
+    calls = expected_calls(listing(status((IMAGE, 7000))), own(port=7000), no)
+    with calls, pytest.raises(ServiceError, match="not readable by user") as caught:
+        client("E2").start(IMAGE)
+    assert caught.value.code == "no_such_image"
+
+
+def test_the_same_image_in_another_domain_is_started_and_not_joined():
+    with expected_calls(
+        listing(status((IMAGE, 7010))),
+        own(),
+        get("E2", "<OK>224.0.0.2:7000</OK>"),
+        listing(status((IMAGE, 7010), (IMAGE, 7000))),
+    ):
+        assert client("E2").start(IMAGE).state == "started"
+
+
+@pytest.mark.parametrize("dialect", ["B", "C", "D", "E1", "E2"])
+def test_a_start_that_another_hosts_start_made_fail_is_made_again(dialect, pauses):
+    body = "224.0.0.2:7000" if dialect in ("B", "C", "D") else "<OK>224.0.0.2:7000</OK>"
+    empty = listing(status())
+    looked = [empty] if dialect in ("D", "E1", "E2") else []
+    with expected_calls(
+        empty, get(dialect, "internal error", code=500), *looked,
+        empty, get(dialect, body), listing(status((IMAGE, 7000))),
+    ):  # fmt: skip
+        assert client(dialect).start(IMAGE).verified
+    assert len(pauses) == 1
+    assert frisbee.START_PAUSE <= pauses[0] <= 2 * frisbee.START_PAUSE
+
+
+@pytest.mark.parametrize("dialect", ["D", "E1", "E2"])
+@pytest.mark.parametrize("shown", [[(IMAGE, 7000)], None], ids=["listed", "not told"])
+def test_a_start_that_may_have_been_counted_is_not_made_again(dialect, shown, pauses):
+    after = [listing(status(*shown)), own(port=7000)] if shown else [listing("", 200)]
+    calls = expected_calls(listing(status()), get(dialect, "internal error", code=500), *after)
+    with calls, pytest.raises(ServiceError, match="internal error") as caught:
+        client(dialect).start(IMAGE)
+    assert caught.value.code == "http_error"
+    assert pauses == []
+
+
+@pytest.mark.parametrize(
+    ("code", "body"), [(400, "Max. number of daemons reached"), (503, "down"), (502, "down")]
+)
+def test_what_is_no_race_is_not_tried_again(code, body, pauses):
+    calls = expected_calls(listing(status()), get("C", body, code=code))
+    with calls, pytest.raises(ServiceError, match=body[:4]):
+        client("C").start(IMAGE)
+    assert pauses == []
+
+
+def test_a_stream_that_the_service_has_lost_is_started_again():
+    """One image, first asked for by two hosts at once: OMF 5.4 starts two, and knows the second alone."""
+    with expected_calls(
+        listing(NO_STREAMS), get("E1", "<OK>224.0.0.1:7000</OK>"), listing(status((IMAGE, 7001))),
+        listing(status((IMAGE, 7001))), own(port=7001),
+        get("E1", "<OK>224.0.0.1:7001</OK>"), listing(status((IMAGE, 7001))),
+    ):  # fmt: skip
+        started = client("E1").start(IMAGE)
+    assert (started.stream.port, started.state) == (7001, "joined")
+
+
+def test_a_stream_that_is_never_listed_is_no_success():
+    lost = [listing(NO_STREAMS), get("E1", "<OK>224.0.0.1:7000</OK>"), listing(NO_STREAMS)]
+    calls = expected_calls(*lost * (1 + frisbee.START_RETRIES))
+    with calls, pytest.raises(ServiceError, match="does not list it there") as caught:
+        client("E1").start(IMAGE)
+    assert caught.value.code == "not_sending"
 
 
 def test_start_without_a_list():
@@ -361,11 +516,24 @@ def test_start_without_a_list():
     ],
 )
 def test_start_without_an_address(body, code, message):
-    with (
-        expected_calls(listing(NO_STREAMS), get("E2", body, code=code)),
-        pytest.raises(ServiceError, match=message),
-    ):
+    calls = [listing(NO_STREAMS), get("E2", body, code=code)]
+    if body.startswith("<OK"):
+        # Counted by the service and of no use to anybody.
+        calls.append(stop("<OK/>"))
+    if code == 500:
+        calls = [*calls, listing(NO_STREAMS)] * (1 + frisbee.START_RETRIES)
+    with expected_calls(*calls), pytest.raises(ServiceError, match=message):
         client("E2").start(IMAGE)
+
+
+@pytest.mark.parametrize(("dialect", "stops"), [("B", 0), ("C", 0), ("D", 1)])
+def test_an_address_that_is_none_is_given_back_where_uses_are_counted(dialect, stops):
+    calls = expected_calls(
+        listing(status()), get(dialect, "224.0.0.1:99999"), *[stop("internal error", code=500)] * stops
+    )
+    with calls, pytest.raises(ServiceError, match="not what this method answers") as caught:
+        client(dialect).start(IMAGE)
+    assert ("could not be given back: frisbee/stop" in caught.value.message) == bool(stops)
 
 
 def test_the_address_of_another_image_is_given_back(pauses):
@@ -381,21 +549,36 @@ def test_the_address_of_another_image_is_given_back(pauses):
         listing(status(("other.ndz", 7000), (IMAGE, 7001))),
     ):
         assert client("E2").start(IMAGE).stream.port == 7001
-    assert pauses == [frisbee.START_PAUSE]
+    # By lot, so that the two hosts do not meet again.
+    assert len(pauses) == 1
+    assert frisbee.START_PAUSE <= pauses[0] <= 2 * frisbee.START_PAUSE
 
 
 def test_the_address_of_another_image_again_and_again():
     shared = status(("other.ndz", 7000), (IMAGE, 7000))
-    round_trip = [listing(shared), get("E2", "<OK>224.0.0.1:7000</OK>"), listing(shared), stop("<OK/>")]
+    before = [listing(shared), own(port=7000), READABLE]
+    round_trip = [*before, get("E2", "<OK>224.0.0.1:7000</OK>"), listing(shared), stop("<OK/>")]
     calls = expected_calls(*round_trip * (1 + frisbee.START_RETRIES))
-    with calls, pytest.raises(ServiceError, match=r"where 'other\.ndz' is being sent already"):
+    with calls, pytest.raises(ServiceError, match=r"where 'other\.ndz' is being sent already") as caught:
+        client("E2").start(IMAGE)
+    assert caught.value.code == "address_taken"
+
+
+def test_the_same_image_of_another_domain_at_the_same_address_is_another():
+    shared = status((IMAGE, 7000), (IMAGE, 7000))
+    taken = [listing(NO_STREAMS), get("E2", "<OK>224.0.0.1:7000</OK>"), listing(shared), stop("<OK/>")]
+    calls = expected_calls(*taken * (1 + frisbee.START_RETRIES))
+    with calls, pytest.raises(ServiceError, match="is being sent already"):
         client("E2").start(IMAGE)
 
 
 def test_uncounted_streams_are_not_stopped():
     """Up to 5.2 a stop ends the stream for everybody."""
     shared = status(("other.ndz", 7000), (IMAGE, 7000))
-    calls = expected_calls(listing(status()), get("C", "224.0.0.1:7000"), listing(shared))
+    again = [listing(shared), own(port=7000), get("C", "224.0.0.1:7000"), listing(shared)]
+    calls = expected_calls(
+        listing(status()), get("C", "224.0.0.1:7000"), listing(shared), *again * frisbee.START_RETRIES
+    )
     with calls, pytest.raises(ServiceError, match=r"where 'other\.ndz' is being sent already"):
         client("C").start(IMAGE)
 
@@ -420,26 +603,44 @@ def test_bad_name_is_not_sent():
 # Stop
 
 
+def seen(dialect, port):
+    """What is asked to see whether the image is being sent, while another domain sends it too."""
+    rows = [(IMAGE, port)] if port else []
+    return [listing(status(*rows, (IMAGE, 7010))), own(port=port, dialect=dialect)]
+
+
 @pytest.mark.parametrize(
-    ("dialect", "body", "code", "ended", "words"),
-    [
-        ("D", "OK", 200, True, ""),
-        (
-            "E2",
-            "<OK>Stopped serving &apos;b&apos; at 224.0.0.1:7000</OK>",
-            200,
-            True,
-            "Stopped serving 'b' at",
-        ),
-        ("E2", NOT_STOPPED.format(image=IMAGE), 200, False, "not running, or still used by others"),
-        ("C", recorded.HTML_ERROR.format(message="No such process"), 500, True, ""),
-    ],
+    ("before", "after", "state"),
+    [(7000, None, "stopped"), (7000, 7000, "still_used"), (None, None, "not_sending")],
 )
-def test_stop(dialect, body, code, ended, words):
-    with expected_calls(stop(body, code=code)):
-        found = client(dialect).stop(IMAGE)
-    assert found[0] is ended
-    assert found[1].startswith(words)
+@pytest.mark.parametrize("dialect", ["B", "C", "D"])
+def test_stop_up_to_5_3(dialect, before, after, state):
+    """OK is all that these services say, also for a stream that goes on and for one that never was."""
+    with expected_calls(*seen(dialect, before), stop("OK"), *seen(dialect, after)):
+        assert client(dialect).stop(IMAGE).state == state
+
+
+def test_stop_of_a_stream_on_its_way_out():
+    going = stop(recorded.HTML_ERROR.format(message="No such process"), code=500)
+    with expected_calls(*seen("C", 7000), going, *seen("C", None)):
+        assert client("C").stop(IMAGE).state == "stopped"
+
+
+def test_stop_when_the_list_cannot_be_read():
+    silent = listing("Missing parameter", 400)
+    with expected_calls(silent, stop("OK"), silent):
+        assert client("D").stop(IMAGE).state == "unknown"
+    with expected_calls(stop(NOT_STOPPED.format(image=IMAGE)), listing("", 200)):
+        assert client("E2").stop(IMAGE).state == "unknown"
+
+
+@pytest.mark.parametrize("dialect", ["E1", "E2"])
+def test_stop_of_5_4(dialect):
+    with expected_calls(stop("<OK>Stopped serving &apos;b&apos; at 224.0.0.1:7000</OK>")):
+        assert client(dialect).stop(IMAGE) == ("stopped", "Stopped serving 'b' at 224.0.0.1:7000")
+    for port, state in ((7000, "still_used"), (None, "not_sending")):
+        with expected_calls(stop(NOT_STOPPED.format(image=IMAGE)), *seen(dialect, port)):
+            assert client(dialect).stop(IMAGE).state == state
 
 
 @pytest.mark.parametrize(

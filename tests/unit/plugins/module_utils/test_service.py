@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from ansible_collections.orbit.imaging.plugins.module_utils import service
+from ansible_collections.orbit.imaging.plugins.module_utils.dialects import detect
 from ansible_collections.orbit.imaging.plugins.module_utils.service import (
     Connection,
     Reply,
@@ -19,6 +20,7 @@ from ansible_collections.orbit.imaging.plugins.module_utils.service import (
     check_url,
     html_message,
     parse_description,
+    parse_json,
     parse_xml,
     run_parallel,
     shorten,
@@ -252,6 +254,20 @@ def test_who_is_not_let_in_is_told_what_helps_and_not_that_this_is_no_service(st
     assert b"Authorization: Bearer s3cret" in server.requests[0]
 
 
+@pytest.mark.parametrize("token", ["s3cret\nX: y", "s3cret word", "s3cret\u00fc", " s3cret"])
+def test_a_token_that_is_none_is_refused_and_not_shown(token):
+    with pytest.raises(ServiceError, match="the token has") as caught:
+        Connection(URL, token=token)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.code == "bad_argument"
+
+
+def test_certificates_that_are_not_there(tmp_path):
+    with pytest.raises(ServiceError, match="to take certificates from") as caught:
+        Connection(URL, ca_path=str(tmp_path / "nosuch"))
+    assert "orbit_service_ca" in caught.value.remedy
+
+
 # URLs
 
 
@@ -262,6 +278,10 @@ def test_who_is_not_let_in_is_told_what_helps_and_not_that_this_is_no_service(st
         ("http://pxe:5012/", "http://pxe:5012"),
         (" https://am1/omf/ ", "https://am1/omf"),
         ("http://[::1]:5012", "http://[::1]:5012"),
+        ("HTTP://Pxe.sb1.orbit-lab.org.:5012", "http://Pxe.sb1.orbit-lab.org.:5012"),
+        # A gateway that has the services below a prefix.
+        ("https://am1/omf/v5.4/", "https://am1/omf/v5.4"),
+        ("http://xn--mnchen-3ya.example:1", "http://xn--mnchen-3ya.example:1"),
     ],
 )
 def test_url(url, base):
@@ -283,6 +303,31 @@ def test_url(url, base):
         "http://pxe#x",
         "http://a b",
         "http://[::1",
+        "http://[zz]:5012",
+        "http://pxe:70000",
+        "http://pxe:-1",
+        "http://pxe:",
+        "http://pxe:x",
+        "http://pxe?",
+        "http://pxe#",
+        "http://@pxe",
+        "http://me:secret@pxe:99999",
+        "http://pxe:99999?password=secret",
+        "ftp://me:secret@pxe",
+        "http://m\u00fcnchen.example:5012",
+        "http://pxe:5012/\u00fc",
+        "http://p\u200bxe",
+        "http://pxe:5012/a b",
+        "http://pxe:5012/a%20b",
+        "http://pxe:5012/a/../b",
+        "http://pxe:5012/./b",
+        "http://pxe:5012//b",
+        "http://pxe:5012/a;b",
+        "http://pxe\\@evil",
+        "http://pxe..orbit-lab.org",
+        "http://-pxe",
+        "http://" + "a" * 300,
+        "http://pxe/" + "a" * 3000,
     ],
 )
 def test_bad_url(url):
@@ -290,6 +335,17 @@ def test_bad_url(url):
         check_url(url)
     assert "http://pxe:5012" in caught.value.remedy
     assert "secret" not in str(caught.value)
+    assert caught.value.code == "bad_argument"
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("name", service.SERVICES)
+@pytest.mark.parametrize("path", ["/{}", "/{}/", "/omf/{}", "/{}/setBootImageNS"])
+def test_the_name_of_a_service_is_no_part_of_its_url(name, path):
+    with pytest.raises(ServiceError, match=f"name of a service in its path, '{name}'") as caught:
+        check_url("http://H:5012" + path.format(name))
+    prefix = "/omf" if path.startswith("/omf") else ""
+    assert caught.value.remedy == f"Leave it out: http://H:5012{prefix}"
 
 
 # Bodies
@@ -412,6 +468,125 @@ def test_what_came_instead_of_a_reply(body, status, message):
     assert str(error).startswith("cmc/reset: ")
     assert f"{URL}/cmc/reset with x=1, y=2" in str(error)
     assert f"HTTP {status}" in str(error)
+
+
+# Codes
+
+
+def code_of(url, **options):
+    return refused(url, **options).code
+
+
+def test_codes_tell_what_can_have_reached_the_service():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        assert code_of(url) == "not_sent"
+        assert code_of(url.replace("http", "https")) == "not_sent"
+    assert code_of("http://nosuch.invalid") == "not_sent"
+    with peer(sender(b"", close=True)) as server:
+        assert code_of(server.url) == "no_reply"
+    released = threading.Event()
+    with peer(lambda connection, request: released.wait(10)) as server:
+        assert code_of(server.url, timeout=0.3) == "timeout"
+        released.set()
+    with peer(sender(b"SSH-2.0-OpenSSH_9.2\r\n", close=True)) as server:
+        assert code_of(server.url) == "unexpected_reply"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ("internal error", 500, "http_error"),
+        ("Missing parameter 'x'", 400, "http_error"),
+        ("<ERROR>no</ERROR>", 200, "refused"),
+        ("", 200, "unexpected_reply"),
+        (recorded.SERVICE_LIST, 200, "unexpected_reply"),
+    ],
+)
+def test_code_of_a_reply(body, status, code):
+    assert error_of(body, status).code == code
+    assert error_of(body, status).as_dict()["code"] == code
+
+
+# Strangers: whatever is sent, it is bounded, and its size alone makes the work
+
+
+class Watched(str):
+    """A text that counts the characters its searches go over."""
+
+    looked = 0
+
+    def lower(self):
+        return self
+
+    def find(self, what, start=0, end=None):
+        found = str.find(self, what, start)
+        Watched.looked += (len(self) if found < 0 else found) - start
+        return found
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["<h1 ", "<h1>", "<", "<!--", "<!-- >", "<![", "<!", "</", "<script>", "<style", "<head><address>",
+     "&#", "<a b='", "<?", "<hr", "<h1></h1", "<script></", "a<b>"],
+)  # fmt: skip
+def test_a_page_is_read_once(part):
+    page = Watched("<html>" + part * (100_000 // len(part)))
+    Watched.looked = 0
+    service._page_texts(page)
+    # Once for all tags, and once for the end of each kind of element that has none.
+    assert Watched.looked <= (3 + len(service._UNSEEN)) * len(page)
+    assert len(html_message(str(page))) <= service.QUOTE
+
+
+@pytest.mark.parametrize("text", ["&#" + "9" * 5000 + ";", "&#x" + "f" * 90_000 + ";", "<p>&#" + "1" * 4500])
+def test_a_number_in_a_page_that_python_does_not_convert(text):
+    assert len(html_message("<html>" + text)) <= service.QUOTE
+
+
+def test_the_message_of_a_page_is_found_behind_what_is_not_for_people():
+    page = "<html><script>" + "x" * 50_000 + "</script><style>a<b</style>" + " <br>" * 5000 + "gone</html>"
+    assert html_message(page) == "gone"
+    assert html_message("<html><head>never closed<p>what it says") == "never closed what it says"
+
+
+def test_nothing_that_a_service_sends_is_quoted_whole():
+    methods = "; ".join(f"{'m' * 100}{number}(x)" for number in range(1000))
+    pages = {
+        b"/pxe": recorded.description("pxe", methods),
+        b"/": recorded.SERVICE_LIST,
+        b"/cmc": "<serviceGroups>" + "".join(f"<serviceGroup path='s{n}'/>" for n in range(9999))
+        + "</serviceGroups>",
+        b"/frisbee/on?x=1": f"<{'t' * 100_000}>{'w ' * 100_000}</{'t' * 100_000}>",
+        b"/frisbee/off?x=1": f"<ERROR>{'e' * 100_000}</ERROR>",
+    }  # fmt: skip
+
+    def serve(connection, request):
+        connection.sendall(reply(pages[request.split()[1]].encode()))
+
+    errors = []
+    with peer(serve) as server, Connection(server.url) as connection:
+        for ask in (lambda: detect("pxe", connection.describe("pxe")), lambda: connection.describe("cmc")):
+            with pytest.raises(ServiceError) as caught:
+                ask()
+            errors.append(caught.value)
+        for method in ("on", "off"):
+            answer = connection.call("frisbee", method, {"x": "1"})
+            errors.append(unexpected(connection, "frisbee", method, {"x": "1"}, answer))
+    for error in errors:
+        assert len(str(error)) < 2000
+        assert len(error.brief) < 1500
+        assert all(len(str(value)) <= service.MAX_MESSAGE for value in error.as_dict().values())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, "9" * 5000, '{"a": -' + "9" * 30 + "}", "\xff", "nul"]
+)
+def test_json_of_strangers(text):
+    with pytest.raises(ValueError, match=r"."):
+        parse_json(text.encode("latin-1"))
+    assert parse_json(b'{"a": [1, 2.5, "x"]}') == {"a": [1, 2.5, "x"]}
 
 
 def test_errors_quote_little():

@@ -31,9 +31,9 @@ def test_all_nodes(check_mode):
     assert not ended.failed
     assert ended.results["changed"] is False
     assert ended.results["nodes"] == [
-        {"name": "node1-1", "state": "on", "raw": "POWERON", "msg": ""},
-        {"name": "node2-1", "state": "off", "raw": "POWEROFF", "msg": ""},
-        {"name": "node3-1", "state": "not_available", "raw": "NODE NOT AVAILABLE", "msg": ""},
+        {"name": "node1-1", "state": "on", "raw": "POWERON", "msg": "", "code": ""},
+        {"name": "node2-1", "state": "off", "raw": "POWEROFF", "msg": "", "code": ""},
+        {"name": "node3-1", "state": "not_available", "raw": "NODE NOT AVAILABLE", "msg": "", "code": ""},
     ]
     assert ended.results["counts"] == {"on": 1, "off": 1, "unknown": 0, "not_available": 1}
     assert ended.results["failed_nodes"] == []
@@ -57,6 +57,7 @@ def test_an_unknown_node_fails_with_all_results():
         "state": "unknown",
         "raw": None,
         "msg": "cmc: the service does not list this node",
+        "code": "unknown_node",
     }
     assert f"cmc at {URL}: 1 of 2 not known: node9-9: " in ended.results["msg"]
 

@@ -36,6 +36,7 @@ def test_reset():
             "changed": True,
             "state": "unknown",
             "msg": "accepted",
+            "code": "",
             "steps": ["reset"],
         }
         for x in (1, 2)
@@ -78,6 +79,7 @@ def test_accepted_is_not_done():
     assert ended.failed
     assert ended.results["failed_nodes"] == ["node2-1"]
     assert ended.results["nodes"][1]["state"] == "off"
+    assert [node["code"] for node in ended.results["nodes"]] == ["", "wrong_state"]
     assert "still off after 0 s instead of on" in ended.results["msg"]
 
 
@@ -119,6 +121,7 @@ def test_all_nodes_are_tried():
     assert ended.failed
     assert ended.results["changed"] is True
     assert ended.results["failed_nodes"] == ["node1-1"]
+    assert [node["code"] for node in ended.results["nodes"]] == ["unexpected_reply", ""]
     assert ended.results["msg"].startswith(
         f"cmc at {URL}: 1 of 2 not reset: node1-1: cmc/reset: an empty reply"
     )
@@ -159,6 +162,8 @@ def test_check_mode_of_on():
         ({"nodes": []}, "no nodes are chosen"),
         ({"nodes": [7]}, "a node is a name or a record, not int"),
         ({"state": "explode"}, "value of state must be one of"),
+        ({"soft": True}, "soft says how nodes are switched off, but state is reset"),
+        ({"escalate": True}, "escalate needs the states of the nodes, but verify is false"),
     ],
 )
 def test_bad_input(change, message):
@@ -175,3 +180,16 @@ def test_an_action_that_the_service_does_not_have():
         ended = run_module(cmc_power.main, {**OPTIONS, "dialect": "C", "state": "reboot"})
     assert ended.failed
     assert "Use reset" in ended.results["msg"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_states_that_the_service_does_not_tell_cannot_be_verified(check):
+    """Refused before a node is touched: each would be told to have failed after its command."""
+    methods = "on(hrn, domain); offHard(hrn, domain); reset(hrn, domain)"
+    with expected_calls(
+        Call("/cmc", {}, recorded.description("cmc", methods)), Call("/", {}, recorded.SERVICE_LIST)
+    ):
+        ended = run_module(cmc_power.main, {**OPTIONS, "dialect": "auto", "verify": True}, check=check)
+    assert ended.failed
+    assert ended.results["error"]["code"] == "unsupported"
+    assert "Leave verify out" in ended.results["msg"]

@@ -18,7 +18,8 @@ from ..manifestkit import DIGEST, make
 from ..recorded import DOMAIN, NO_STREAMS, status
 
 OPTIONS = {"url": URL, "dialect": "E2", "domain": DOMAIN, "user": "alice"}
-LISTING = Call("/frisbee/status", {"domain": DOMAIN}, status(("a.ndz", 7000)))
+LISTING = Call("/frisbee/status", {"domain": DOMAIN}, status(("a.ndz", 7000), ("a.ndz", 7010)))
+OWN = Call("/frisbee/status", {"domain": DOMAIN, "img": "a.ndz"}, status(("a.ndz", 7000)))
 
 
 def check(image, body="<OK>Image found and readable</OK>", code=200, user="alice"):
@@ -30,20 +31,22 @@ def test_images_and_streams(check_mode):
     missing = (
         "<ERROR>Image file &apos;/i/b.ndz&apos; not found or not readable by user &apos;alice&apos;</ERROR>"
     )
-    with expected_calls(check("a.ndz"), check("b.ndz", missing), LISTING):
+    with expected_calls(check("a.ndz"), check("b.ndz", missing), LISTING, OWN):
         ended = run_module(frisbee_info.main, {**OPTIONS, "images": ["a.ndz", "b.ndz"]}, check=check_mode)
     assert not ended.failed
     assert ended.results["changed"] is False
     assert ended.results["images"] == [
-        {"image": "a.ndz", "exists": True, "msg": ""},
+        {"image": "a.ndz", "exists": True, "msg": "", "code": ""},
         {
             "image": "b.ndz",
             "exists": False,
             "msg": "Image file '/i/b.ndz' not found or not readable by user 'alice'",
+            "code": "no_such_image",
         },
     ]
     assert ended.results["streams"] == [
-        {"image": "a.ndz", "address": "", "port": 7000, "time_left": 3594.866836}
+        {"image": "a.ndz", "address": None, "port": port, "time_left": 3594.866836, "own": own}
+        for port, own in ((7000, True), (7010, False))
     ]
     assert ended.results["bandwidth"] == 50.0
     assert ended.results["dialect"] == "E2"
@@ -58,6 +61,7 @@ def test_manifests_in_short():
         check("b.ndz"),
         Call("/orbit/images/b.ndz/manifest", {}, recorded.SERVICE_LIST),
         LISTING,
+        OWN,
     ):
         ended = run_module(frisbee_info.main, options)
     assert [image["manifest"] for image in ended.results["images"]] == [
@@ -76,7 +80,9 @@ def test_manifests_in_short():
 
 def test_a_manifest_comes_packed_when_it_is_to_be_kept(tmp_path):
     manifest = make(count=3)
-    with expected_calls(check("a.ndz"), Call("/orbit/images/a.ndz/manifest", {}, manifest.decode()), LISTING):
+    with expected_calls(
+        check("a.ndz"), Call("/orbit/images/a.ndz/manifest", {}, manifest.decode()), LISTING, OWN
+    ):
         ended = run_module(
             frisbee_info.main,
             {**OPTIONS, "images": ["a.ndz"], "manifests": True, "manifest_dir": str(tmp_path)},
@@ -86,7 +92,7 @@ def test_a_manifest_comes_packed_when_it_is_to_be_kept(tmp_path):
 
 
 def test_no_manifest_of_an_image_that_is_not_there():
-    with expected_calls(check("a.ndz", "<ERROR>no</ERROR>"), LISTING):
+    with expected_calls(check("a.ndz", "<ERROR>no</ERROR>"), LISTING, OWN):
         ended = run_module(frisbee_info.main, {**OPTIONS, "images": ["a.ndz"], "manifests": True})
     assert "manifest" not in ended.results["images"][0]
 
@@ -98,7 +104,7 @@ def test_streams_alone():
 
 
 def test_the_user_is_who_asks():
-    with expected_calls(check("a.ndz", user=getpass.getuser()), LISTING):
+    with expected_calls(check("a.ndz", user=getpass.getuser()), LISTING, OWN):
         options = {key: value for key, value in OPTIONS.items() if key != "user"}
         assert not run_module(frisbee_info.main, {**options, "images": ["a.ndz"]}).failed
 
@@ -108,6 +114,7 @@ def test_a_question_without_an_answer_fails_after_all_are_asked():
         ended = run_module(frisbee_info.main, {**OPTIONS, "images": ["a.ndz", "b.ndz"]})
     assert ended.failed
     assert [image["exists"] for image in ended.results["images"]] == [None, True]
+    assert [image["code"] for image in ended.results["images"]] == ["http_error", ""]
     assert ended.results["msg"].startswith(
         f"frisbee at {URL}: 1 of 2 not asked for: a.ndz: frisbee/checkImage: refused"
     )

@@ -38,12 +38,22 @@ def sent(*images):
     return Call("/frisbee/status", {"domain": "d"}, f"<frisbee_status>{rows}</frisbee_status>")
 
 
+def looked(*images, foreign=()):
+    """What is asked to see whether the image is sent: the list of all domains, then for the image in ours."""
+    calls = [sent(*images, *foreign)]
+    if IMAGE in (*images, *foreign):
+        own = '<daemon img="x.ndz" port="7000"/>' if IMAGE in images else ""
+        body = f"<frisbee_status>{own}</frisbee_status>"
+        calls.append(Call("/frisbee/status", {"domain": "d", "img": IMAGE}, body))
+    return calls
+
+
 def stopped(body="<OK>Stopped</OK>"):
     return Call("/frisbee/stop", {"img": IMAGE, "domain": "d"}, body)
 
 
 def intend(work, *running):
-    with expected_calls(sent(*running)):
+    with expected_calls(*looked(*running)):
         work.note("serve", {"streams": [{**ASKED, "images": [IMAGE]}]})
 
 
@@ -64,20 +74,29 @@ def test_what_is_owned_gets_exactly_one_stop(work, joined):
 
 def test_an_interrupted_start_of_which_the_service_knows_nothing_gets_no_stop(work):
     intend(work)
-    with expected_calls(sent("other.ndz")):
+    with expected_calls(*looked("other.ndz")):
+        assert work.undo(0, killed=True) == []
+    assert work.is_done
+
+
+def test_a_stream_of_another_domain_is_no_use_of_ours(work):
+    """It is neither taken back nor said to be left."""
+    with expected_calls(*looked(foreign=[IMAGE])):
+        work.note("serve", {"streams": [{**ASKED, "images": [IMAGE]}]})
+    with expected_calls(*looked(foreign=[IMAGE])):
         assert work.undo(0, killed=True) == []
     assert work.is_done
 
 
 def test_an_interrupted_start_that_took_effect_is_stopped_when_it_can_only_be_ours(work):
     intend(work, "other.ndz")
-    with expected_calls(sent(IMAGE, "other.ndz"), stopped()):
+    with expected_calls(*looked(IMAGE, "other.ndz"), stopped()):
         assert work.undo(0, killed=True) == []
 
 
 def test_an_interrupted_start_of_a_stream_that_others_had_is_left(work):
     intend(work, IMAGE)
-    with expected_calls(sent(IMAGE)):
+    with expected_calls(*looked(IMAGE)):
         (left,) = work.undo(0, killed=True)
     assert left.startswith(f"a use of {IMAGE} (frisbee at {URL}, domain d)")
     assert "stop_streams=true" in left
@@ -89,18 +108,18 @@ def test_an_interrupted_start_is_left_when_another_run_of_this_host_uses_the_str
     other = claims.Claims(claims.Holder("run-2", "bob", 2, 1.0))
     other.share(claims.stream_path(str(tmp_path), URL, "d", IMAGE))
     try:
-        with expected_calls(sent(IMAGE)):
+        with expected_calls(*looked(IMAGE)):
             assert len(work.undo(0, killed=True)) == 1
     finally:
         other.release()
-    with expected_calls(sent(IMAGE), stopped()):
+    with expected_calls(*looked(IMAGE), stopped()):
         assert work.undo(0, killed=True) == []
 
 
 def test_when_the_service_did_not_say_what_it_sends_nothing_is_taken_for_ours(work):
     with expected_calls(Call("/frisbee/status", {"domain": "d"}, "", status=400)):
         work.note("serve", {"streams": [{**ASKED, "images": [IMAGE]}]})
-    with expected_calls(sent(IMAGE)):
+    with expected_calls(*looked(IMAGE)):
         assert len(work.undo(0, killed=True)) == 1
 
 
@@ -108,9 +127,9 @@ def test_an_interrupted_stop_is_not_repeated_while_others_may_receive(work):
     intend(work, IMAGE)
     served(work, joined=True)
     work.note("stop", {})
-    with expected_calls(sent(IMAGE)):
+    with expected_calls(*looked(IMAGE)):
         assert len(work.undo(0, killed=True)) == 1
-    with expected_calls(sent()):
+    with expected_calls(*looked()):
         assert work.undo(0, killed=True) == []
 
 
@@ -119,7 +138,7 @@ def test_a_stop_whose_answer_is_lost_is_looked_after_before_it_is_repeated(work,
     intend(work, IMAGE)
     served(work, joined=True)
     lost = requests.exceptions.ReadTimeout("read timed out")
-    with expected_calls(stopped(lost), sent()):
+    with expected_calls(stopped(lost), *looked()):
         assert work.undo(5, killed=True) == []
     assert work.is_done
 
