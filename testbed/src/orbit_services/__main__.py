@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python -m orbit_services``: the services alone, with a power back end that only remembers."""
+"""``python -m orbit_services``: the services without the embedded testbed's nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from .access import AccessError, access_of, add_access_options
 from .app import Services, create_apps
 from .config import ConfigError, ServicesConfig, grid
 from .dialects import DIALECTS
-from .power.memory import MemoryPower
+from .power.base import Power
+from .power.drivers import DriverError, driver
 from .serve import HttpServers, listen
 from .state import StateError
 
@@ -67,6 +68,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--link-lifetime", type=float, default=1800.0, metavar="SECONDS")
     parser.add_argument("--stream-timeout", type=float, default=3600.0, metavar="SECONDS")
     parser.add_argument("--max-daemons", type=int, default=10)
+    parser.add_argument(
+        "--power",
+        default="memory",
+        metavar="DRIVER",
+        help="name of the power driver that switches the nodes (memory: it only remembers)",
+    )
     access = parser.add_argument_group("who may use the services")
     add_access_options(access)
     parser.add_argument("--faithful", action="store_true", help="with the traps of the historic services")
@@ -119,7 +126,7 @@ def _config(options: argparse.Namespace, folder: Path) -> ServicesConfig:
     )
 
 
-async def _serve(config: ServicesConfig, places: dict[str, tuple[str, int]]) -> None:
+async def _serve(config: ServicesConfig, power: Power, places: dict[str, tuple[str, int]]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -129,7 +136,7 @@ async def _serve(config: ServicesConfig, places: dict[str, tuple[str, int]]) -> 
             sockets[name] = listen(host, port)
         except OSError as error:
             raise ConfigError(f"--listen {name}={host}:{port}: {error.strerror}") from error
-    services = Services(config, MemoryPower(node.name for node in config.nodes))
+    services = Services(config, power)
     servers = HttpServers(create_apps(services), sockets, config.access.tls)
     scheme = "http" if config.access.tls is None else "https"
     await services.start()
@@ -141,6 +148,12 @@ async def _serve(config: ServicesConfig, places: dict[str, tuple[str, int]]) -> 
     await stop.wait()
     await servers.close()
     await services.close()
+
+
+def _run(options: argparse.Namespace, folder: Path, places: dict[str, tuple[str, int]]) -> None:
+    config = _config(options, folder)
+    power = driver(options.power)({node.name: node for node in config.nodes})
+    asyncio.run(_serve(config, power, places))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -155,11 +168,11 @@ def main(argv: list[str] | None = None) -> int:
         places = _places(options.listen)
         if options.dir is not None:
             options.dir.mkdir(parents=True, exist_ok=True)
-            asyncio.run(_serve(_config(options, options.dir.resolve()), places))
+            _run(options, options.dir.resolve(), places)
         else:
             with tempfile.TemporaryDirectory(prefix="orbit-services-") as folder:
-                asyncio.run(_serve(_config(options, Path(folder)), places))
-    except (AccessError, ConfigError, StateError, OSError, ValueError) as error:
+                _run(options, Path(folder), places)
+    except (AccessError, ConfigError, DriverError, StateError, OSError, ValueError) as error:
         print(f"orbit_services: {error}", file=sys.stderr)
         return 2
     return 0

@@ -22,7 +22,7 @@ from .dialects import DIALECTS
 from .frisbee import Frisbee
 from .links import HistoricLife, LifeTimes, LinkTable, restored_life
 from .manifests import Manifests
-from .power.base import Power
+from .power.base import Bounded, Power
 from .pxe import Pxe
 from .state import StateError, StateFile
 from .streams import StreamTable
@@ -39,7 +39,7 @@ class Services:
 
     def __init__(self, config: ServicesConfig, power: Power) -> None:
         self.config = config
-        self.power = power
+        self.power = Bounded(power, config.power_timeout)
         self._state = StateFile(config.state_file)
         life: LifeTimes = HistoricLife(config.link_lifetime)
         self.links = LinkTable(config.tftp_dir, (node.hex_ip for node in config.nodes), life, config.grub_dir)
@@ -51,7 +51,7 @@ class Services:
         pxe = Pxe(self.links, self._links_changed)
         frisbee = Frisbee(self.streams)
         self.handlers: dict[str, Handler] = {
-            f"cmc/{name}": action for name, action in Cmc(power).actions().items()
+            f"cmc/{name}": action for name, action in Cmc(self.power).actions().items()
         }
         self.handlers.update(
             {
@@ -115,8 +115,9 @@ class Services:
         except StateError as error:
             log.error("%s", error)
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """Return everything there is to know, as plain data: the reply of ``/orbit/state``."""
+        power = await self.power.states([node.name for node in self.config.nodes])
         now = time.time()
         links = self.links.all()
         return {
@@ -134,7 +135,7 @@ class Services:
                     "y": node.y,
                     "control_ip": node.control_ip,
                     "disk": node.disk,
-                    "power": self.power.state(node.name).value,
+                    "power": power[node.name].value,
                     "link": links.get(node.hex_ip),
                 }
                 for node in self.config.nodes
@@ -208,7 +209,7 @@ def create_apps(services: Services) -> dict[str, ASGIApp]:
 
 def _application(services: Services, dialect: DialectApp) -> ASGIApp:
     async def state(request: Request) -> Response:
-        return JSONResponse(services.status())
+        return JSONResponse(await services.status())
 
     async def nothing(request: Request) -> Response:
         there = "/orbit/state, /orbit/images and /orbit/images/NAME/manifest"

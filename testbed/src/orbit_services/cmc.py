@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The cmc service: power of the nodes, for all dialects on one back end.
+"""The cmc service: power of the nodes, for all dialects on one driver.
 
 Unlike the historic stubs it never says ``OK`` to a node it does not know (only ``on`` and ``status`` of the
 5.x stubs do, in faithful mode, and the sets of the 2006 service then skip such nodes).
@@ -8,84 +8,78 @@ Unlike the historic stubs it never says ``OK`` to a node it does not know (only 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from .call import Call, Fault, Outcome, Text, Xml
 from .config import NodeRecord
 from .dialects import Identity, Problem
-from .power.base import Power, PowerError, PowerState
+from .power.base import Action, Power, PowerState
 from .xml import element, elements
 
-_Switch = Callable[[Sequence[str]], Awaitable[None]]
+#: What the commands of the dialect table do.
+_COMMANDS = {
+    "on": Action.ON,
+    "off_hard": Action.OFF,
+    "off_soft": Action.OFF_SOFT,
+    "reset": Action.RESET,
+    # The historic service logs in and restarts the system; a power supply has only the cycle.
+    "reboot": Action.RESET,
+}
 
 
 class Cmc:
-    """Switches nodes through the power back end."""
+    """Switches nodes through a power driver."""
 
     def __init__(self, power: Power) -> None:
         self._power = power
 
-    async def _off_hard(self, nodes: Sequence[str]) -> None:
-        await self._power.off(nodes)
-
-    async def _off_soft(self, nodes: Sequence[str]) -> None:
-        await self._power.off(nodes, soft=True)
-
     def actions(self) -> dict[str, Callable[[Call], Awaitable[Outcome]]]:
         """Return the actions of the dialect table."""
-        commands: dict[str, _Switch] = {
-            "on": self._power.on,
-            "off_hard": self._off_hard,
-            "off_soft": self._off_soft,
-            "reset": self._power.reset,
-            # The historic service logs in and restarts the system; a power back end has only the cycle.
-            "reboot": self._power.reset,
-        }
         actions: dict[str, Callable[[Call], Awaitable[Outcome]]] = {
             "node_status": self.node_status,
             "testbed_status": self.testbed_status,
             "all_nodes": self.all_nodes,
         }
-        for name, switch in commands.items():
-            actions[f"node_{name}"] = _bound(self._one, switch)
-            actions[f"set_{name}"] = _bound(self._set, switch)
-            actions[f"all_{name}"] = _bound(self._all, switch)
+        for name, action in _COMMANDS.items():
+            actions[f"node_{name}"] = _bound(self._one, action)
+            actions[f"set_{name}"] = _bound(self._set, action)
+            actions[f"all_{name}"] = _bound(self._all, action)
         return actions
 
     # -- commands ------------------------------------------------------------------------------------------
 
-    async def _one(self, call: Call, switch: _Switch) -> Outcome:
+    async def _one(self, call: Call, action: Action) -> Outcome:
         name, node = call.find_node()
         if call.faithful and call.method.blind and (node is None or not call.knows_domain(False)):
             return None
         _need_domain(call)
-        await self._switch(switch, [node or _refuse(call, name)])
+        await self._switch(action, [node or _refuse(call, name)])
         return None
 
-    async def _set(self, call: Call, switch: _Switch) -> Outcome:
+    async def _set(self, call: Call, action: Action) -> Outcome:
         text = call.get("nodes")
         if text is None and call.faithful:
             return None
         call.need_domain(missing_is_ours=True)
         nodes = call.find_nodes(text or "", always_coordinates=True)
         if call.faithful:
-            await self._switch(switch, [node for _, node in nodes if node is not None])
+            await self._switch(action, [node for _, node in nodes if node is not None])
         else:
-            await self._switch(switch, [node or _refuse(call, name) for name, node in nodes])
+            await self._switch(action, [node or _refuse(call, name) for name, node in nodes])
         return None
 
-    async def _all(self, call: Call, switch: _Switch) -> Outcome:
+    async def _all(self, call: Call, action: Action) -> Outcome:
         call.need_domain(missing_is_ours=True)
-        await self._switch(switch, call.config.in_rows)
+        await self._switch(action, call.config.in_rows)
         return None
 
-    async def _switch(self, switch: _Switch, nodes: Sequence[NodeRecord]) -> None:
+    async def _switch(self, action: Action, nodes: Sequence[NodeRecord]) -> None:
         if not nodes:
             return
-        try:
-            await switch([node.name for node in nodes])
-        except PowerError as error:
-            raise Fault(Problem.POWER, str(error)) from error
+        results = await self._power.switch(action, [node.name for node in nodes])
+        failed = [f"{node}: {reason}" for node, reason in results.items() if reason is not None]
+        if failed:
+            raise Fault(Problem.POWER, "; ".join(failed))
 
     # -- states --------------------------------------------------------------------------------------------
 
@@ -96,7 +90,7 @@ class Cmc:
             return _node_status(call.get("hrn"), "POWERON")
         _need_domain(call)
         node = node or _refuse(call, name)
-        return _node_status(node.hrn, self._word(call, node))
+        return _node_status(node.hrn, _word(call, node, await self._power.states([node.name])))
 
     async def testbed_status(self, call: Call) -> Outcome:
         """States of all nodes, in the shape of the dialect."""
@@ -105,9 +99,10 @@ class Cmc:
             if call.dialect.identity is not Identity.HRN:
                 call.need_domain()
             nodes = ()
+        states = await self._power.states([node.name for node in nodes]) if nodes else {}
         rows: list[dict[str, str | None]] = []
         for node in nodes:
-            state = self._word(call, node)
+            state = _word(call, node, states)
             if call.dialect.identity is Identity.HRN:
                 rows.append({"name": node.hrn, "state": state})
             else:
@@ -133,17 +128,18 @@ class Cmc:
         call.need_domain()
         return Text("[" + ", ".join(f"[{node.x}, {node.y}]" for node in call.config.in_rows) + "]")
 
-    def _word(self, call: Call, node: NodeRecord) -> str:
-        state = self._power.state(node.name)
-        if state is PowerState.UNKNOWN:
-            return "UNKNOWN" if call.dialect.identity is Identity.HRN else "NODE NOT AVAILABLE"
-        return "POWERON" if state is PowerState.ON else "POWEROFF"
+
+def _word(call: Call, node: NodeRecord, states: Mapping[str, PowerState]) -> str:
+    state = states.get(node.name, PowerState.UNKNOWN)
+    if state is PowerState.UNKNOWN:
+        return "UNKNOWN" if call.dialect.identity is Identity.HRN else "NODE NOT AVAILABLE"
+    return "POWERON" if state is PowerState.ON else "POWEROFF"
 
 
 def _bound(
-    action: Callable[[Call, _Switch], Awaitable[Outcome]], switch: _Switch
+    work: Callable[[Call, Action], Awaitable[Outcome]], action: Action
 ) -> Callable[[Call], Awaitable[Outcome]]:
-    return lambda call: action(call, switch)
+    return lambda call: work(call, action)
 
 
 def _need_domain(call: Call) -> None:

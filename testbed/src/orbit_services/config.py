@@ -76,6 +76,7 @@ class ServicesConfig:
     stream_timeout: float = 3600.0
     start_timeout: float = 10.0
     stop_timeout: float = 8.0
+    power_timeout: float = 90.0
     gather: float | None = None
     grub_dir: Path | None = None
     faithful: bool = False

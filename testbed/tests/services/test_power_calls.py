@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 import pytest
 from defusedxml.ElementTree import fromstring
 
-from orbit_services.power.base import PowerError, PowerState
+from orbit_services.power.base import Action, PowerState
 
 from .stand import DOMAIN, World
 
@@ -107,10 +107,12 @@ def test_status_of_all(
 ) -> None:
     world = make_world()
     world.send("A", "/cmc/nodeSetOn?nodes=[1..3,1]")
-    known = world.power.state
-    monkeypatch.setattr(
-        world.power, "state", lambda node: PowerState.UNKNOWN if node == "node5-5" else known(node)
-    )
+    known = world.power.states
+
+    async def all_but_one(nodes: Sequence[str]) -> dict[str, PowerState]:
+        return {node: state for node, state in (await known(nodes)).items() if node != "node5-5"}
+
+    monkeypatch.setattr(world.power, "states", all_but_one)
     reply = world.send(dialect, f"/cmc/allStatus?domain={DOMAIN}")
     root = fromstring(reply.text)
     assert root.tag == "TESTBED_STATUS"
@@ -143,21 +145,18 @@ def test_2006_status_has_the_numbers(make_world: MakeWorld) -> None:
         ("A", "on?x=1&y=1", 500, "internal error"),
         ("B", f"on?{_XY}", 500, "card of node &lt;2-1&gt; is silent"),
         ("D", f"on?{_NAME}", 500, "internal error"),
-        ("E1", f"on?{_HRN}", 200, "<ERROR>card of node &lt;2-1&gt; is silent</ERROR>"),
-        ("E2", f"reset?{_HRN}", 200, "<ERROR>card of node &lt;2-1&gt; is silent</ERROR>"),
+        ("E1", f"on?{_HRN}", 200, "<ERROR>node2-1: card of node &lt;2-1&gt; is silent</ERROR>"),
+        ("E2", f"reset?{_HRN}", 200, "<ERROR>node2-1: card of node &lt;2-1&gt; is silent</ERROR>"),
     ],
 )
 def test_a_failing_back_end(
     dialect: str, call: str, status: int, said: str, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(nodes: Sequence[str]) -> None:
-        raise PowerError("card of node <2-1> is silent")
+    async def fail(action: Action, nodes: Sequence[str]) -> dict[str, str | None]:
+        return dict.fromkeys(nodes, "card of node <2-1> is silent")
 
     world = make_world()
-    for command in ("on", "reset"):
-        monkeypatch.setattr(world.power, command, fail)
-    # The actions were bound when the services were made.
-    world.restarted()
+    monkeypatch.setattr(world.power, "switch", fail)
     reply = world.send(dialect, f"/cmc/{call}")
     assert reply.status == status
     assert said in reply.text

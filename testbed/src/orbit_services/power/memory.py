@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A power back end without nodes: it only remembers what it was told."""
+"""A power driver without nodes: it only remembers what it was told."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .base import PowerError, PowerState
+from .base import Action, PowerState
 
 
 class MemoryPower:
@@ -16,26 +16,18 @@ class MemoryPower:
         self._states = dict.fromkeys(nodes, PowerState.OFF)
         self.log: list[tuple[str, str]] = []
 
-    async def on(self, nodes: Sequence[str]) -> None:
-        """Remember the nodes as on."""
-        self._set("on", nodes, PowerState.ON)
-
-    async def off(self, nodes: Sequence[str], *, soft: bool = False) -> None:
-        """Remember the nodes as off."""
-        self._set("off_soft" if soft else "off", nodes, PowerState.OFF)
-
-    async def reset(self, nodes: Sequence[str]) -> None:
-        """Remember the nodes as on."""
-        self._set("reset", nodes, PowerState.ON)
-
-    def state(self, node: str) -> PowerState:
+    async def states(self, nodes: Sequence[str]) -> dict[str, PowerState]:
         """Return what was remembered."""
-        return self._states.get(node, PowerState.UNKNOWN)
+        return {node: self._states.get(node, PowerState.UNKNOWN) for node in nodes}
 
-    def _set(self, command: str, nodes: Sequence[str], state: PowerState) -> None:
-        for node in nodes:
-            if node not in self._states:
-                raise PowerError(f"{node}: no such node")
-        for node in nodes:
-            self.log.append((command, node))
-            self._states[node] = state
+    async def switch(self, action: Action, nodes: Sequence[str]) -> dict[str, str | None]:
+        """Remember the nodes as on or off."""
+        return {node: self._switch(action, node) for node in nodes}
+
+    def _switch(self, action: Action, node: str) -> str | None:
+        if node not in self._states:
+            return "no such node"
+        self.log.append((action.value, node))
+        off = action in (Action.OFF, Action.OFF_SOFT)
+        self._states[node] = PowerState.OFF if off else PowerState.ON
+        return None

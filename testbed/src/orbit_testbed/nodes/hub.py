@@ -27,6 +27,9 @@ from typing import Any, Protocol
 
 from orbit_services.access import Access
 from orbit_services.config import NodeRecord, ServicesConfig
+from orbit_services.power.base import Action
+from orbit_services.power.drivers import DriverError, driver
+from orbit_services.state import StateError
 from orbit_testbed import servicefaults as service_faults
 from orbit_testbed.nodes import control, network
 from orbit_testbed.nodes.errors import TestbedError
@@ -36,7 +39,7 @@ from orbit_testbed.nodes.host import program
 from orbit_testbed.nodes.layout import SERVICE_PORTS, Settings, State
 from orbit_testbed.nodes.machine import Chassis, Machine
 from orbit_testbed.nodes.memoryimage import LAUNCH_AT
-from orbit_testbed.nodes.power import MachinePower
+from orbit_testbed.nodes.power import FaultyPower
 from orbit_testbed.nodes.qemu_machine import QemuMachine
 from orbit_testbed.nodes.qemu_tier import QemuTier
 from orbit_testbed.nodes.relay import Gateway
@@ -172,7 +175,7 @@ class Hub:
         self.state = state
         self.tier = tier
         self.machines = tier.machines
-        self.power = MachinePower(self.machines)
+        self.power = FaultyPower(driver(settings.tier)(self.machines), self.machines)
         self.stop = asyncio.Event()
         self._desk: FrontDesk | None = None
 
@@ -208,7 +211,10 @@ class Hub:
             log.info("going down")
             for machine in self.machines.values():
                 machine.fault = Fault()
-            await self.power.off(list(self.machines))
+            results = await self.power.switch(Action.OFF, list(self.machines))
+            for name, reason in results.items():
+                if reason is not None:
+                    log.error("%s: %s", name, reason)
 
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         action = request.get("do")
@@ -304,7 +310,7 @@ def main() -> int:
         _prepare_mounts(state)
         _reap_by_handle()
         asyncio.run(_main(settings, state, options, sockets, access))
-    except (TestbedError, OSError) as error:
+    except (TestbedError, DriverError, StateError, OSError) as error:
         message = error.message if isinstance(error, TestbedError) else str(error)
         remedy = error.remedy if isinstance(error, TestbedError) else ""
         log.error("%s", message)

@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from orbit_services.power.base import PowerError, PowerState
+from orbit_services.power.base import Action, Power, PowerState
 from orbit_testbed.nodes.faults import Fault
 
 
@@ -33,62 +33,76 @@ class Machine(Protocol):
 
 
 class MachinePower:
-    """Switches nodes; implements :class:`orbit_services.power.base.Power`."""
+    """Switches a tier's nodes; the power driver of all tiers."""
 
     def __init__(self, machines: Mapping[str, Machine]) -> None:
         self._machines = machines
-        self._pretended: dict[str, PowerState] = {}
 
-    async def on(self, nodes: Sequence[str]) -> None:
-        """Switch nodes on; a node that is on stays as it is."""
-        found = self._obedient(nodes, PowerState.ON)
-        await self._all({name: machine.on() for name, machine in found.items()})
+    async def states(self, nodes: Sequence[str]) -> dict[str, PowerState]:
+        """Return whether nodes have power; their systems may hang all the same."""
+        return {node: self._state(node) for node in nodes}
 
-    async def off(self, nodes: Sequence[str], *, soft: bool = False) -> None:
-        """Switch nodes off; ``soft`` asks the system to stop and cuts the power after some seconds."""
-        found = self._obedient(nodes, PowerState.OFF)
-        await self._all({name: machine.off(soft) for name, machine in found.items()})
-
-    async def reset(self, nodes: Sequence[str]) -> None:
-        """Power-cycle nodes; a node that is off is switched on."""
-        found = self._obedient(nodes, PowerState.ON)
-        await self._all({name: machine.reset() for name, machine in found.items()})
-
-    def state(self, node: str) -> PowerState:
-        """Return whether a node has power; its system may hang all the same."""
-        machine = self._find([node])[node]
-        if machine.fault.kind == "power-stuck" and node in self._pretended:
-            return self._pretended[node]
+    def _state(self, node: str) -> PowerState:
+        machine = self._machines.get(node)
+        if machine is None:
+            return PowerState.UNKNOWN
         return PowerState.ON if machine.powered else PowerState.OFF
 
-    def _obedient(self, nodes: Sequence[str], state: PowerState) -> dict[str, Machine]:
-        """Return the nodes without those whose power supply takes the command and does nothing."""
-        obedient = {}
-        for name, machine in self._find(nodes).items():
-            fault = machine.fault
-            if fault.kind == "power-stuck":
-                self._pretended[name] = state
-            elif fault.kind == "power-lost" and fault.value >= 1:
-                left = fault.value - 1
-                machine.fault = replace(fault, value=left) if left >= 1 else Fault()
+    async def switch(self, action: Action, nodes: Sequence[str]) -> dict[str, str | None]:
+        """Switch nodes. A soft off asks the system to stop and cuts the power after some seconds."""
+        results = await asyncio.gather(*(self._switch(action, node) for node in nodes))
+        return dict(zip(nodes, results, strict=True))
+
+    async def _switch(self, action: Action, node: str) -> str | None:
+        machine = self._machines.get(node)
+        if machine is None:
+            return "no such node"
+        try:
+            if action is Action.ON:
+                await machine.on()
+            elif action is Action.RESET:
+                await machine.reset()
             else:
-                self._pretended.pop(name, None)
-                obedient[name] = machine
-        return obedient
+                await machine.off(soft=action is Action.OFF_SOFT)
+        except Exception as error:
+            return str(error) or type(error).__name__
+        return None
 
-    def _find(self, nodes: Sequence[str]) -> dict[str, Machine]:
-        unknown = [name for name in nodes if name not in self._machines]
-        if unknown:
-            raise PowerError(f"unknown node: {', '.join(unknown)}")
-        return {name: self._machines[name] for name in nodes}
 
-    @staticmethod
-    async def _all(actions: Mapping[str, Coroutine[None, None, None]]) -> None:
-        results = await asyncio.gather(*actions.values(), return_exceptions=True)
-        failed = [
-            f"{name}: {result}"
-            for name, result in zip(actions, results, strict=True)
-            if isinstance(result, BaseException)
-        ]
-        if failed:
-            raise PowerError("; ".join(failed))
+class FaultyPower:
+    """A driver behind power supplies with the faults that were ordered for their nodes."""
+
+    def __init__(self, power: Power, machines: Mapping[str, Machine]) -> None:
+        self._power = power
+        self._machines = machines
+        self._pretended: dict[str, PowerState] = {}
+
+    async def states(self, nodes: Sequence[str]) -> dict[str, PowerState]:
+        """Return the states that the power supplies tell."""
+        states = dict(await self._power.states(nodes))
+        for node in nodes:
+            if node in self._pretended and self._machines[node].fault.kind == "power-stuck":
+                states[node] = self._pretended[node]
+        return states
+
+    async def switch(self, action: Action, nodes: Sequence[str]) -> dict[str, str | None]:
+        """Switch the nodes whose supply does not just say that it does."""
+        off = action in (Action.OFF, Action.OFF_SOFT)
+        obedient = [node for node in nodes if self._obeys(node, PowerState.OFF if off else PowerState.ON)]
+        results = await self._power.switch(action, obedient)
+        return {**results, **{node: None for node in nodes if node not in obedient}}
+
+    def _obeys(self, node: str, state: PowerState) -> bool:
+        machine = self._machines.get(node)
+        if machine is None:
+            return True
+        fault = machine.fault
+        if fault.kind == "power-stuck":
+            self._pretended[node] = state
+            return False
+        if fault.kind == "power-lost" and fault.value >= 1:
+            left = fault.value - 1
+            machine.fault = replace(fault, value=left) if left >= 1 else Fault()
+            return False
+        self._pretended.pop(node, None)
+        return True
