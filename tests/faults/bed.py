@@ -127,7 +127,7 @@ class FaultBed(Testbed):
             assert self._call(f"cmc/on?x={x}&y={y}") == "OK"
         for name in names:
             self.command("ssh", *self._common, name, "true", check=False)
-            end = time.monotonic() + 20
+            end = time.monotonic() + 180
             while self.command("ssh", *self._common, name, "true", check=False).returncode != 0:
                 assert time.monotonic() < end, f"{name} does not come up"
 
@@ -138,7 +138,7 @@ class FaultBed(Testbed):
 
     def wait_for_services(self) -> None:
         """Wait until the services answer, as they do some time after a restart."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 180
         while True:
             with contextlib.suppress(OSError):
                 self.state()

@@ -17,7 +17,7 @@ from orbit_testbed.services import faults
 from orbit_testbed.services.faults import FaultError, Order, ServiceFaults
 from orbit_testbed.services.serve import HttpServers, listen
 
-PATIENCE = 20.0
+PATIENCE = 180.0
 
 
 class Front:

@@ -23,7 +23,7 @@ import pytest
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims, guard
 
 FORK = multiprocessing.get_context("fork")
-LIMIT = 30.0
+LIMIT = 180.0
 
 
 class Service:
