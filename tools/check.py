@@ -15,6 +15,7 @@ them, 130 when interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -263,6 +264,8 @@ class Result:
     part: Part
     verdict: str
     seconds: float
+    #: Seconds of processor time: what it takes whatever else the machine has to do.
+    processor: float
     passed: int = 0
     failed: int = 0
     skipped: int = 0
@@ -285,18 +288,21 @@ class Runner:
         started = time.monotonic()
         log_path = log_of(part)
         failed_commands = []
+        used = 0.0
         log_path.write_bytes(b"")
         for command in part.commands:
             with log_path.open("ab") as log:
                 log.write(f"$ {' '.join(command)}\n".encode())
             options = ["--log", str(log_path), "--patience", str(PATIENCE)]
-            status = self.command(command, *options, *(() if self.stream else ("--quiet",)))
+            show = () if self.stream else ("--quiet",)
+            status, processor = self.command(command, *options, *show)
+            used += processor
             if status != 0:
                 failed_commands.append(f"{' '.join(command[:2])}: {describe(status)}")
             if self.stopping:
                 break
         text = log_path.read_text(errors="replace")
-        result = Result(part, "passed", time.monotonic() - started)
+        result = Result(part, "passed", time.monotonic() - started, used)
         for line in summary_lines(text):
             result.passed += count(line, "passed")
             result.failed += count(line, "failed") + count(line, "errors?")
@@ -312,11 +318,11 @@ class Runner:
 
     def command(
         self, command: Sequence[str], *options: str, environment: Mapping[str, str] | None = None
-    ) -> int:
-        """Run a command below a supervisor of its own; return its exit status."""
+    ) -> tuple[int, float]:
+        """Run a command below a supervisor of its own; return exit status and seconds of processor time."""
         with self._lock:
             if self.stopping:
-                return 128 + signal.SIGINT
+                return 128 + signal.SIGINT, 0.0
             supervisor = subprocess.Popen(
                 [sys.executable, supervise.__file__, "--parent", str(os.getpid()), *options, *command],
                 cwd=ROOT,
@@ -328,18 +334,27 @@ class Runner:
             self._children.add(supervisor)
         if self.stopping:
             # The signal came while we were starting this one.
-            supervisor.terminate()
-        status = supervisor.wait()
+            _terminate(supervisor)
+        # Its supervisor has waited for all that there was, so that this is the processor time of all of it.
+        _, status, usage = os.wait4(supervisor.pid, 0)
+        supervisor.returncode = os.waitstatus_to_exitcode(status)
         with self._lock:
             self._children.discard(supervisor)
-        return status
+        return supervisor.returncode, usage.ru_utime + usage.ru_stime
 
     def stop(self) -> None:
         """Tell the supervisor of every command that is still running to end it, with all that it started."""
         # Without the lock: a handler of signals calls this, whatever the main thread holds at the moment.
         self.stopping = True
         for supervisor in list(self._children):
-            supervisor.terminate()
+            _terminate(supervisor)
+
+
+def _terminate(supervisor: subprocess.Popen[bytes]) -> None:
+    # Not by a method of Popen: that would wait for it, and who does wait for it is not told how it ended.
+    if supervisor.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(supervisor.pid, signal.SIGTERM)
 
 
 def describe(status: int) -> str:
@@ -390,12 +405,13 @@ def tell(result: Result) -> None:
 def table(results: list[Result], skipped: list[str], seconds: float) -> None:
     """Print one line for each part and the totals."""
     say()
-    say(f"{'part':13}{'verdict':9}{'seconds':>8}{'tests':>8}  log")
+    say(f"{'part':13}{'verdict':9}{'seconds':>8}{'processor':>11}{'tests':>8}  log")
     for result in results:
         tests = str(result.passed + result.failed) if result.part.tests else ""
         log = log_of(result.part).relative_to(ROOT)
-        say(f"{result.part.name:13}{result.verdict:9}{result.seconds:8.1f}{tests:>8}  {log}")
-    say(f"{'':13}{'':9}{seconds:8.1f}")
+        numbers = f"{result.seconds:8.1f}{result.processor:11.1f}{tests:>8}"
+        say(f"{result.part.name:13}{result.verdict:9}{numbers}  {log}")
+    say(f"{'':13}{'':9}{seconds:8.1f}{sum(result.processor for result in results):11.1f}")
     say()
     failed = [result.part.name for result in results if result.verdict == "failed"]
     (LOGS / "failed").write_text("".join(f"{name}\n" for name in failed))
@@ -410,7 +426,7 @@ def prepare(parts: list[Part], runner: Runner) -> dict[str, str]:
     """Bring the environments up to date; return why a part cannot run here, by its level."""
     unusable = {}
     for level in sorted({"dev", *(part.level for part in parts)}, reverse=True):
-        status = runner.command([str(ROOT / "tools" / "setup"), level], environment=os.environ)
+        status, _ = runner.command([str(ROOT / "tools" / "setup"), level], environment=os.environ)
         if status == 3:
             unusable[level] = "this machine cannot have what it needs, for the reason given above"
         elif status != 0:

@@ -29,9 +29,9 @@ from .bed import FaultBed, image_of, node_names
 from .schedule import MOMENTS, Order, Schedule
 
 #: Seconds that a run may take; one with two boot time-outs and a service that is silent takes half of it.
-LIMIT = 240.0
+LIMIT = 1200.0
 #: Seconds for the guard of a run that has died: services that were down come back within five.
-SOON = 20.0
+SOON = 120.0
 VARIABLES = {"orbit_boot_timeout": 12}
 
 

@@ -22,8 +22,9 @@ import jsonschema
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "result.schema.json").read_text())
-# A whole run of the largest test takes less than a minute here; a hung one must not hold the suite for ever.
-LIMIT = 300
+# Seconds after which a run is taken for hung. The longest takes less than a minute on idle cores, and many
+# times that on a busy laptop.
+LIMIT = 1200
 #: The playbook of most tests, and the groups that it images.
 IMAGE = "playbooks/image.yml"
 TWO_GROUPS = """\
@@ -36,7 +37,7 @@ groups:
     image: receiver.ndz
 """
 # Seconds in which a playbook that runs says what is waited for, or ends.
-_LISTEN = 120.0
+_LISTEN = 600.0
 
 _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import pathlib
 import time
 
-#: What a run that has died may leave behind is gone after so many seconds.
-SOON = 10.0
+#: Seconds that what a run that has died may leave behind is waited for; on idle cores it goes within two.
+SOON = 120.0
 
 
 def claimed(testbed):

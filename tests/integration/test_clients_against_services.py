@@ -24,7 +24,7 @@ from ansible_collections.orbit.imaging.plugins.module_utils.pxe import PxeClient
 from ansible_collections.orbit.imaging.plugins.module_utils.service import Connection, ServiceError
 
 #: Seconds for the services to come up or to end.
-PATIENCE = 30
+PATIENCE = 180
 DOMAIN = Domain("demo", control_ip="10.77.{x}.{y}")
 NODES = [DOMAIN.node((x, y)) for x in range(1, 5) for y in (1, 2)]
 STRANGER = DOMAIN.node((9, 9))

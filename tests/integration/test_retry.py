@@ -14,7 +14,7 @@ QUICK = "  orbit_boot_timeout: 8\n  orbit_gather: 1\n  orbit_retries: 1\n"
 
 def wait_for_boot(testbed, node, count, running):
     """Wait until the power of ``node`` has come on so often."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while testbed.boots()[node] < count:
         assert running.poll() is None, running.communicate()[0]
         assert time.monotonic() < deadline
@@ -29,7 +29,7 @@ def modules_of(testbed):
 
 
 def wait_for_module(testbed):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 600
     while not modules_of(testbed):
         assert time.monotonic() < deadline, "no module was started"
         time.sleep(0.05)

@@ -19,7 +19,7 @@ from .kit import Testbed, play, program
 
 IDENTITIES = {"node1-1": "vm-sender.ndz", "node1-2": "vm-receiver.ndz"}
 #: Seconds for a boot under emulation, which takes seven (BIOS) or fifteen (UEFI) on two idle cores.
-BOOT = 150
+BOOT = 900
 
 
 @pytest.fixture

@@ -442,7 +442,7 @@ def _names(nodes: t.Iterable[t.Mapping[str, t.Any]]) -> str:
     return ", ".join(node["name"] for node in nodes)
 
 
-def _sent(asked: Asked) -> set[str] | None:
+def _sent(asked: messages.Streams) -> set[str] | None:
     """Return which of the images asked for a service is sending; None when it does not say."""
     try:
         with _connect(asked) as connection:

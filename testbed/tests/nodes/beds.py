@@ -22,7 +22,7 @@ from orbit_testbed.nodes.layout import Settings, State
 
 T = TypeVar("T")
 #: Seconds for anything that takes well below one second on an idle machine.
-PATIENCE = 30.0
+PATIENCE = 180.0
 
 
 def eventually(check: Callable[[], T | None], what: str, timeout: float = PATIENCE) -> T:

@@ -17,7 +17,7 @@ from orbit_services.serve import HttpServers, listen
 from orbit_testbed import servicefaults as faults
 from orbit_testbed.servicefaults import FaultError, Order, ServiceFaults
 
-PATIENCE = 20.0
+PATIENCE = 180.0
 
 
 class Front:

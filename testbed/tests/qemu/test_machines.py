@@ -19,7 +19,7 @@ from orbit_testbed.nodes.layout import DISK_SIZE
 from orbit_testbed.nodes.memoryimage import MARKER
 
 #: Seconds for a boot under emulation, which takes seven on two idle cores.
-BOOT = 150.0
+BOOT = 900.0
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ import pytest
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims
 
-LIMIT = 20.0
+LIMIT = 180.0
 FORK = multiprocessing.get_context("fork")
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can do this")
 

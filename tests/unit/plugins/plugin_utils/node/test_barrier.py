@@ -9,7 +9,7 @@ from . import fleetkit
 
 
 def test_nodes_of_two_groups_with_one_image_do_not_wait_for_each_other(tmp_path, run):
-    """Two domains may each send an image of the same name; what one group lacks does not hold the other up."""
+    """Two domains may each send an image of one name; what one group lacks does not hold the other up."""
     ready = fleetkit.make_node(tmp_path, "node1-1", orbit_gather=60)
     dead = fleetkit.make_node(tmp_path, "node1-2", orbit_gather=60, orbit_boot_timeout=3, orbit_retries=0)
     dead["group"] = "other"

@@ -82,7 +82,7 @@ def test_a_silent_client_is_stalled_and_stopped(tmp_path, run, rest):
     report = run(fleetkit.make_node(tmp_path, client=client, orbit_stall_timeout=1))["node1-1"]
     assert report["cause"] == "stalled"
     pid = int((tmp_path / "node1-1" / "pid").read_text())
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 180
     while alive(pid):
         assert time.monotonic() < deadline, "the client still runs"
 
