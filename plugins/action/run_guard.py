@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import os
 import typing as t
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.orbit.imaging.plugins.module_utils.login import login_name
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims, guard
-from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan, record as records, tokens
+from ansible_collections.orbit.imaging.plugins.plugin_utils.play import guarding
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
 
 Record = dict[str, t.Any]
 HostVars = t.Mapping[str, t.Mapping[str, t.Any]]
@@ -39,14 +38,13 @@ class ActionModule(ActionBase):
         )
         result["changed"] = False
         folder = str(arguments["run"])
+        hostvars = (task_vars or {}).get("hostvars", {})
         try:
             record = records.load(folder)
             if arguments["state"] == "released":
-                result.update(self._release(record))
+                result.update(self._release(record, hostvars))
             else:
-                result.update(
-                    self._start(record, arguments["claimed"], (task_vars or {}).get("hostvars", {}))
-                )
+                result.update(self._start(record, arguments["claimed"], hostvars))
             records.save(record)
         except (guard.GuardError, claims.ClaimError, records.RecordError) as error:
             if arguments["state"] == "released":
@@ -65,34 +63,17 @@ class ActionModule(ActionBase):
         nodes = record["nodes"]
         if not nodes:
             return {"msg": "no nodes to claim", "claimed": {}}
-        folders = [node["settings"]["orbit_claim_dir"] for node in nodes.values()]
-        paths = {
-            claims.node_path(folder, node): name
-            for folder, (name, node) in zip(folders, nodes.items(), strict=True)
-        }
         said: dict[str, t.Any] = {}
         if self._task.check_mode:
-            held = claims.holders(paths)
+            held = claims.holders(guarding.paths(record))
             if mode != "refuse":
                 said["skipped"] = {name: str(holder) for name, holder in held.items()}
             elif held:
                 said["held"] = claims.describe(held)
         else:
-            for folder in dict.fromkeys(folders):
+            for folder in guarding.folders(record):
                 claims.make_folder(folder)
-            links = [tokens.spend(batch, hostvars) for batch in plan.batches(nodes.values(), "pxe")]
-            said = guard.start(
-                {
-                    "run": record["id"],
-                    "dir": record["dir"],
-                    "user": login_name() or str(os.getuid()),
-                    "since": record["started_at"],
-                    "claims": paths,
-                    "skip": mode != "refuse",
-                    "links": links,
-                    "claim_dir": folders[0],
-                }
-            )
+            said = guard.start(guarding.config(record, hostvars, skip=mode != "refuse"))
         if "held" in said:
             raise guard.GuardError(
                 f"nodes are claimed by another run: {said['held']}. Nothing was touched. "
@@ -103,19 +84,15 @@ class ActionModule(ActionBase):
             record["nodes"] = {name: node for name, node in nodes.items() if name not in claimed}
         record["claimed"] = claimed
         record.setdefault("found", {})["in_use"] = [
-            stream for folder in dict.fromkeys(folders) for stream in claims.streams_in(folder)
+            stream for folder in guarding.folders(record) for stream in claims.streams_in(folder)
         ]
         return {"claimed": claimed, "msg": f"{len(nodes) - len(claimed)} of {len(nodes)} nodes claimed"}
 
-    def _release(self, record: Record) -> dict[str, t.Any]:
+    def _release(self, record: Record, hostvars: HostVars) -> dict[str, t.Any]:
         """Let the guard go; it undoes first what it was not told to be gone."""
         if self._task.check_mode or not record["nodes"]:
             return {"left": [], "msg": "nothing was guarded"}
-        try:
-            said = guard.tell(record["dir"], {"say": "release"}, timeout=guard.PATIENCE_AT_RELEASE + 60.0)
-        except guard.GuardError as error:
-            record.setdefault("unguarded", f"at its end: {error}")
-            said = {"undone": [], "left": records.not_undone(record)}
+        said = guarding.release(record, hostvars)
         if said["undone"]:
             Display().warning(f"The run guard had to clean up: {', '.join(said['undone'])}.")
         record["left_behind"] = list(said["left"])

@@ -13,6 +13,7 @@ import dataclasses
 import os
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import manifests, plan, record as records
 
 Record = dict[str, t.Any]
@@ -138,18 +139,23 @@ def _found(record: Record, step: Step, answers: Answers, _now: float) -> None:
     record.setdefault("found", {})[step.name] = list(answers)
 
 
+# States in which a stream is left by a stop of frisbee_server that has not ended it.
+_GOES_ON = ("still_used", "unknown")
+
+
 def _unused(record: Record, _step: Step) -> list[dict[str, t.Any]]:
     """Return the streams that no run of this host uses, one call for each service that sends some."""
-    in_use = {(one["url"], one["domain"].lower(), one["image"]) for one in record["found"]["in_use"]}
+    in_use = {claims.stream_identity(o["url"], o["domain"], o["image"]) for o in record["found"]["in_use"]}
     found = []
     for answer in record["found"]["streams"]:
         item = answer["item"]
         images = [
             stream["image"]
             for stream in answer.get("streams") or []
-            if (item["url"].rstrip("/"), str(item["domain"]).lower(), stream["image"]) not in in_use
+            if stream.get("own") is not False
+            and claims.stream_identity(item["url"], item["domain"], stream["image"]) not in in_use
         ]
-        done = {stream["image"] for stream in _ends_of(record, item) if stream["state"] != "still_used"}
+        done = {stream["image"] for stream in _ends_of(record, item) if stream["state"] not in _GOES_ON}
         images = [image for image in images if image not in done]
         if images:
             found.append({**item, "images": images})
@@ -170,7 +176,7 @@ def _ended(record: Record, _step: Step, answers: Answers, _now: float) -> None:
         before = {stream["image"]: stream for stream in _ends_of(record, answer["item"])}
         for stream in answer.get("streams") or []:
             uses = before.get(stream["image"], {}).get("uses", 0) + (1 if stream.get("changed") else 0)
-            words = f"ended, {uses} uses taken back" if stream["state"] != "still_used" else stream["msg"]
+            words = f"ended, {uses} uses taken back" if stream["state"] not in _GOES_ON else stream["msg"]
             if not stream.get("ok"):
                 words = stream["msg"]
             before[stream["image"]] = {**stream, "uses": uses, "msg": words}

@@ -16,7 +16,7 @@ import time
 import traceback
 import typing as t
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import guard
+from ansible_collections.orbit.imaging.plugins.plugin_utils.play import guarding
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play.steps import STEPS, Step
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import (
     record as records,
@@ -25,8 +25,6 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.run import (
 
 Record = dict[str, t.Any]
 
-# The guard asks services what they are sending before it answers to the intention to serve.
-_TELL = 60.0
 # So many services are asked at the same time.
 _SERVICES = 8
 # What the guard hears of a use of a stream, and of a link.
@@ -133,25 +131,12 @@ def _cpu() -> float:
     return sum(u.ru_utime + u.ru_stime for u in used)
 
 
-# -- the guard
+# -- what the guard is told
 
 
 def _tell(record: Record, step: Step, host: Host, message: dict[str, t.Any]) -> None:
-    """Tell the guard; a run whose guard is gone goes on, and says so in the end."""
-    if host.check or record.get("unguarded"):
-        return
-    if "streams" in message:
-        message["streams"] = [tokens.spend(batch, host.hostvars) for batch in message["streams"]]
-    try:
-        answer = guard.tell(record["dir"], {"say": "note", "step": step.name, **message}, timeout=_TELL)
-    except guard.GuardError as error:
-        record["unguarded"] = f"before the step {step.name}: {error}"
-        records.save(record)
-        return
-    lost = answer.get("lost")
-    if lost:
-        words = f"the claims of {', '.join(lost)} were removed by somebody"
-        record["warnings"] = list(dict.fromkeys([*record.get("warnings", []), words]))
+    if not host.check:
+        guarding.tell(record, host.hostvars, step.name, message)
 
 
 def _links(answers: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:

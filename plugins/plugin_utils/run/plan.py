@@ -11,6 +11,7 @@ import re
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import nodes as nodeutil
+from ansible_collections.orbit.imaging.plugins.module_utils.names import whole_number
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node import connection
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum, settings, tokens
 
@@ -266,11 +267,9 @@ def _place(host: Host) -> nodeutil.Coordinates | None:
         if match is None:
             return None
         x, y = match.groups()
-    try:
-        return int(x), int(y)
-    except (TypeError, ValueError):
-        # Said in full with the other variables of the host.
-        return None
+    place = tuple(whole_number(str(one), nodeutil.MAX_COORDINATE) for one in (x, y))
+    # What is no coordinate is said in full with the other variables of the host.
+    return None if None in place else t.cast(nodeutil.Coordinates, place)
 
 
 def _record(host: Host, need_image: bool) -> dict[str, t.Any]:

@@ -20,6 +20,7 @@ import typing as t
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.orbit.imaging.plugins.module_utils import names
 from ansible_collections.orbit.imaging.plugins.module_utils.service import ServiceError, check_url
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum, sizes, tokens
 
@@ -27,8 +28,6 @@ _SPECIFICATION = os.path.join(
     os.path.dirname(__file__), "..", "..", "..", "roles", "image", "meta", "argument_specs.yml"
 )
 
-# The services of 2013 accept exactly these characters in an image name; older ones hand the name to a shell.
-_IMAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}\Z")
 _DISK = re.compile(r"/dev/[A-Za-z0-9][A-Za-z0-9/._:-]{0,254}\Z")
 _CLIENT = re.compile(r"[A-Za-z0-9/_][A-Za-z0-9/._-]{0,254}\Z")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z")
@@ -140,20 +139,18 @@ def _anything(_value: t.Any) -> str:
     return ""
 
 
-_IMAGE = _text(
-    _IMAGE_NAME,
-    "image name",
-    "Use a file name of letters, digits, dot, dash and underscore, as it stands on the service, "
-    "without a folder",
-)
+def _image(value: t.Any) -> str:
+    return "" if names.is_image_name(value) else f"which is no image name. Use {names.IMAGE_NAME_RULE}"
+
+
 _FOLDER = _one_line("folder", "Give the path of a folder on the control host")
 _FILE_ON_NODE = _one_line("path of a file", "Give the path of a file on the node, on one line")
 
 #: What each variable must be beyond its type. Every option of the specification stands here.
 RULES: dict[str, Rule] = {
-    "orbit_image": _IMAGE,
+    "orbit_image": _image,
     "orbit_nodes": _anything,
-    "orbit_memory_image": _IMAGE,
+    "orbit_memory_image": _image,
     "orbit_domain": _text(_HOST, "domain", "Give a name such as sb1.orbit-lab.org"),
     "orbit_hrn": _anything,
     "orbit_x": _number(1, 254, "(a coordinate)"),
@@ -233,7 +230,7 @@ def _kind_of(value: t.Any) -> str:
 
 def image_mistake(value: t.Any) -> str:
     """Return why ``value`` is no image name, as the end of a sentence; "" when it is one."""
-    return _wrong_kind("orbit_image", {"type": "str"}, value) or _IMAGE(value)
+    return _wrong_kind("orbit_image", {"type": "str"}, value) or _image(value)
 
 
 def resolve(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -72,16 +72,7 @@ ANSIBLES_OWN = {
 }
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, marks=[pytest.mark.xfail(reason="its key skipped is being renamed")])
-        if path.stem == "run_guard"
-        else path
-        for path in MODULES
-    ],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_no_result_is_named_as_one_of_ansibles_own(path):
     documented = yaml.safe_load(constants(path).get("RETURN", "")) or {}
     assert not ANSIBLES_OWN & set(documented)

@@ -224,7 +224,7 @@ def test_a_run_whose_guard_is_gone_goes_on_and_says_so(run, monkeypatch):
     for name in ("link", "serve", "reset", "client"):
         assert walker.walk(run, name, Host())["failed_nodes"] == []
     record = records.load(run)
-    assert record["unguarded"].startswith("before the step link: the run guard does not answer")
+    assert record["unguarded"].startswith("since the step link: the run guard does not answer")
     # It is not waited for again.
     assert asked == ["link"]
     left = records.not_undone(record)
