@@ -39,7 +39,7 @@ PATIENCE = 300
 WORKERS = min(2, os.cpu_count() or 1)
 
 #: Tests that boot virtual machines: they have a part of their own.
-MACHINES = "testbed/tests/qemu/test_machines.py"
+MACHINES = "testbed/tests/tiers/qemu/test_machines.py"
 ON_MACHINES = "tests/integration/test_vm.py"
 #: The tests take it themselves: two machines are what two cores boot well.
 MACHINES_LOCK = f"/tmp/orbit-testbed-machines-{os.getuid()}.lock"

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -68,6 +69,31 @@ def test_no_text_names_a_module_above(package: str) -> None:
         if re.search(rf"\b({above})\b", path.read_text())
     ]
     assert not wrong
+
+
+def modules() -> dict[str, Path]:
+    """Return all our modules by name, with their files."""
+    found = {}
+    for path in SOURCES.rglob("*.py"):
+        parts = path.relative_to(SOURCES).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def test_no_module_depends_on_itself() -> None:
+    ours = modules()
+    needs = {name: {*imported(path)} & ours.keys() - {name} for name, path in ours.items()}
+    try:
+        graphlib.TopologicalSorter(needs).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"each imports the next: {' <- '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("module", ["lifecycle", "layout", "inventory", "hub"])
+def test_what_is_above_the_tiers_knows_none_of_them(module: str) -> None:
+    for path in (SOURCES / f"orbit_testbed/nodes/{module}.py", SOURCES / "orbit_testbed/cli.py"):
+        assert not [name for name in imported(path) if re.match(r"orbit_testbed\.tiers\.(light|qemu)", name)]
+        assert not re.search(r"[!=]= *[\"'](qemu|light)[\"']", path.read_text())
 
 
 def test_the_packages_are_these_three() -> None:

@@ -19,11 +19,14 @@ from orbit_testbed.nodes.layout import DISK_SIZE, Settings, State
 from ..integration import leftovers
 from ..integration.kit import IMAGE, Played, Testbed, finish, program, start
 
-#: Group -> its row of nodes and its image. GROUPS = {"senders": (1, "sender.ndz"), "receivers": (2,
-"receiver.ndz"), "relays": (3, "relay.ndz")} COLUMNS = 4 #: Bit/s of one stream: the smallest image takes a
-second, so that what happens in the middle has a middle. BANDWIDTH = 24_000_000 #: Time-outs that are small,
-and yet far above what a node takes on two cores that others use as well. Only the #: cases whose node or
-service never answers wait so long. VARIABLES = {
+#: Group -> its row of nodes and its image.
+GROUPS = {"senders": (1, "sender.ndz"), "receivers": (2, "receiver.ndz"), "relays": (3, "relay.ndz")}
+COLUMNS = 4
+#: Bit/s of one stream: the smallest image takes a second, so that what happens in the middle has a middle.
+BANDWIDTH = 24_000_000
+#: Time-outs that are small, and yet far above what a node takes on two cores that others use as well. Only
+#: the cases whose node or service never answers wait so long.
+VARIABLES = {
     "orbit_boot_timeout": 30,
     "orbit_gather": 1,
     "orbit_stall_timeout": 10,

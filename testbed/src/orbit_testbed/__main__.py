@@ -3,21 +3,20 @@
 """``python -m orbit_testbed`` is ``orbit-testbed``."""
 
 import sys
+from importlib.util import find_spec
 
 
 def main() -> int:
     """Run ``orbit-testbed``; without what it is made of, say how to get that (exit status 1)."""
-    try:
-        from orbit_testbed import cli
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in ("h11", "starlette", "uvicorn"):
-            raise
+    missing = [name for name in ("h11", "starlette", "uvicorn") if find_spec(name) is None]
+    if missing:
         print(
-            f"orbit-testbed: no Python package {missing}; pip install 'orbit-testbed[testbed]'",
+            f"orbit-testbed: no Python package {', '.join(missing)}; pip install 'orbit-testbed[testbed]'",
             file=sys.stderr,
         )
         return 1
+    from orbit_testbed import cli
+
     return cli.main()
 
 

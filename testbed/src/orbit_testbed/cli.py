@@ -18,7 +18,7 @@ from orbit_frisbee.ndz import manifest
 from orbit_services.access import add_access_options
 from orbit_testbed import servicefaults as service_faults
 from orbit_testbed.faultkinds import describe
-from orbit_testbed.nodes import control, faults, host, lifecycle, qemu_packages, qemu_tier
+from orbit_testbed.nodes import control, faults, host, lifecycle
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.layout import (
     SERVICE_PORTS,
@@ -30,7 +30,7 @@ from orbit_testbed.nodes.layout import (
     parse_delay,
     parse_grid,
 )
-from orbit_testbed.nodes.qemu_machine import find_accelerator
+from orbit_testbed.tiers import tier as tier_of
 
 
 def _say(line: str) -> None:
@@ -249,10 +249,7 @@ def _plain(text: str) -> str:
 
 
 def _memory_image(options: argparse.Namespace, state: State) -> int:
-    qemu_packages.require()
-    image, _ = qemu_tier.make_memory_image(state)
-    found = {"vmlinuz": image.kernel, "initramfs": image.initramfs}
-    for name, path in found.items():
+    for name, path in tier_of("qemu").memory_files(state).items():
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if options.output is not None:
@@ -305,24 +302,22 @@ def _down(options: argparse.Namespace, state: State) -> int:
 
 def _doctor(tier: str) -> int:
     missing = {name: host.PROGRAMS[name] for name in host.missing_programs()}
-    if tier == "qemu":
-        missing.update(qemu_packages.missing())
+    missing.update(tier_of(tier).missing())
     if missing:
         print(f"missing programs: {', '.join(missing)}")
         print(f"  install them: {host.apt_line(list(missing.values()))}")
         return 1
     try:
-        if tier == "qemu":
-            qemu_packages.require()
-            qemu_packages.require_tun()
+        tier_of(tier).require()
         isolation = host.find_isolation()
     except TestbedError as error:
         print(error)
         return 1
     print("programs: complete")
     print(f"namespaces: {'with' if isolation.user_namespace else 'without'} a user namespace")
-    if tier == "qemu":
-        print(f"virtual machines: by {find_accelerator()}")
+    words = tier_of(tier).describe()
+    if words is not None:
+        print(words)
     return 0
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from beds import Bed, eventually
 
-from orbit_testbed.nodes import badsectors
+from orbit_testbed.tiers.light import badsectors
 
 IMAGE = "sender.ndz"
 NODE = "node5-1"

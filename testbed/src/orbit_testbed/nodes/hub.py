@@ -16,14 +16,12 @@ import json
 import logging
 import os
 import resource
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from orbit_services.access import Access
 from orbit_services.config import NodeRecord, ServicesConfig
@@ -31,19 +29,18 @@ from orbit_services.power.base import Action
 from orbit_services.power.drivers import DriverError, driver
 from orbit_services.state import StateError
 from orbit_testbed import servicefaults as service_faults
-from orbit_testbed.nodes import control, network
+from orbit_testbed.nodes import control
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.faults import Fault
 from orbit_testbed.nodes.frontdesk import FrontDesk
 from orbit_testbed.nodes.host import program
 from orbit_testbed.nodes.layout import SERVICE_PORTS, Settings, State
-from orbit_testbed.nodes.machine import Chassis, Machine
-from orbit_testbed.nodes.memoryimage import LAUNCH_AT
 from orbit_testbed.nodes.power import FaultyPower
-from orbit_testbed.nodes.qemu_machine import QemuMachine
-from orbit_testbed.nodes.qemu_tier import QemuTier
 from orbit_testbed.nodes.relay import Gateway
+from orbit_testbed.nodes.supply import Supply
 from orbit_testbed.nodes.tftp import TftpServer
+from orbit_testbed.tiers import tier
+from orbit_testbed.tiers.base import Plant
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +78,6 @@ def _prepare_mounts(state: State) -> None:
         _mount("--no-canonicalize", "--bind", f"/proc/{os.getpid()}/fd/{folder}", str(state.root))
     os.close(cache)
     os.close(folder)
-    # A copy: shells read scripts bit by bit, and an upgrade must not change one under a booting node.
-    shutil.copyfile(Path(__file__).with_name("firmware.sh"), base / "firmware.sh")
     devices = base / "dev"
     _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(devices))
     for name in filter(lambda name: Path("/dev", name).exists(), _DEVICES):
@@ -115,7 +110,7 @@ def _services_config(settings: Settings, state: State, access: Access) -> Servic
         ),
         image_dir=state.images,
         tftp_dir=state.pxe,
-        grub_dir=state.grub if settings.tier == "qemu" else None,
+        grub_dir=state.grub if settings.kind.grub else None,
         state_file=state.services,
         log_dir=state.logs,
         frisbeed=(sys.executable, "-m", "orbit_frisbee.frisbee.server_cli"),
@@ -126,55 +121,15 @@ def _services_config(settings: Settings, state: State, access: Access) -> Servic
     )
 
 
-class Tier(Protocol):
-    """What differs between kinds of nodes: how they come to be, and what they boot from."""
-
-    @property
-    def machines(self) -> Mapping[str, Machine | QemuMachine]:
-        """The nodes by name."""
-
-    @property
-    def dnsmasq(self) -> Sequence[str]:
-        """Options of dnsmasq besides those for TFTP."""
-
-    async def start(self, stack: contextlib.AsyncExitStack) -> None:
-        """Make the network and what else nodes need; ``stack`` gets what has to be closed."""
-
-
-class LightTier:
-    """Nodes that are containers, each in its network namespace."""
-
-    dnsmasq: Sequence[str] = ()
-
-    def __init__(self, settings: Settings, state: State, nested: bool, launch: str) -> None:
-        self._settings = settings
-        base = Path("/run/orbit")
-        chassis = Chassis(
-            settings=settings,
-            state=state,
-            nested=nested,
-            work=base / "work",
-            devices=base / "dev",
-            trees=base / "trees",
-            launch=base / "trees" / launch / LAUNCH_AT,
-            firmware=base / "firmware.sh",
-        )
-        self.machines: Mapping[str, Machine] = {node.name: Machine(node, chassis) for node in settings.nodes}
-
-    async def start(self, stack: contextlib.AsyncExitStack) -> None:
-        """Make the network; it ends with the hub's namespaces."""
-        await asyncio.to_thread(network.create, self._settings)
-
-
 class Hub:
     """All parts of a running testbed."""
 
-    def __init__(self, settings: Settings, state: State, tier: Tier, access: Access) -> None:
+    def __init__(self, settings: Settings, state: State, plant: Plant, access: Access) -> None:
         self.settings = settings
         self.access = access
         self.state = state
-        self.tier = tier
-        self.machines = tier.machines
+        self.plant = plant
+        self.machines = plant.machines
         self.power = FaultyPower(driver(settings.tier)(self.machines), self.machines)
         self.stop = asyncio.Event()
         self._desk: FrontDesk | None = None
@@ -182,9 +137,9 @@ class Hub:
     async def run(self, sockets: dict[str, socket.socket], ready: int) -> None:
         """Bring everything up, tell ``ready`` about it, and work until told to stop."""
         async with contextlib.AsyncExitStack() as stack:
-            await self.tier.start(stack)
+            await self.plant.start(stack)
             tftp = TftpServer(
-                self.state.tftp, self.settings.server_ip, self.state.logs / "tftp.log", self.tier.dnsmasq
+                self.state.tftp, self.settings.server_ip, self.state.logs / "tftp.log", self.plant.dnsmasq
             )
             stack.push_async_callback(tftp.stop)
             await tftp.start()
@@ -258,7 +213,7 @@ class Hub:
             raise TestbedError("the services are not up yet")
         return self._desk
 
-    def _describe(self, machine: Machine | QemuMachine) -> dict[str, Any]:
+    def _describe(self, machine: Supply) -> dict[str, Any]:
         node = machine.node
         link = self.state.pxe / node.hex_ip
         return {
@@ -308,6 +263,7 @@ def main() -> int:
         # Now, as what lies below /run is out of sight soon.
         access = settings.access()
         _prepare_mounts(state)
+        tier(settings.tier).prepare(Path("/run/orbit"))
         _reap_by_handle()
         asyncio.run(_main(settings, state, options, sockets, access))
     except (TestbedError, DriverError, StateError, OSError) as error:
@@ -327,12 +283,8 @@ async def _main(
     sockets: dict[str, socket.socket],
     access: Access,
 ) -> None:
-    tier: Tier
-    if settings.tier == "qemu":
-        tier = QemuTier(settings, state)
-    else:
-        tier = LightTier(settings, state, options.nested, options.launch)
-    await Hub(settings, state, tier, access).run(sockets, options.ready_fd)
+    plant = tier(settings.tier).plant(settings, state, options.nested, options.launch)
+    await Hub(settings, state, plant, access).run(sockets, options.ready_fd)
 
 
 def _reap_by_handle() -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import json
 
-from orbit_testbed.nodes import diskimage, qemu_disk
 from orbit_testbed.nodes.layout import SSH_PORT, Settings, State
+from orbit_testbed.tiers import tier
 
 #: Every boot of a node is another machine to ssh, and a dead one must not hold a caller for ever.
 SSH_OPTIONS = (
@@ -46,7 +46,7 @@ def text(settings: Settings, state: State) -> str:
         "orbit_cmc_url": url,
         "orbit_memory_image": "memory",
         "orbit_disk": settings.disk,
-        "orbit_disk_type": "block" if settings.tier == "qemu" else "file",
+        "orbit_disk_type": settings.kind.disk_type,
     }
     if settings.token_file is not None:
         variables["orbit_service_token"] = (
@@ -55,8 +55,7 @@ def text(settings: Settings, state: State) -> str:
     if settings.tls_cert is not None:
         # One that is signed by itself; for another one, the inventory of a real lab names the authority.
         variables["orbit_service_ca"] = settings.tls_cert
-    recipes = qemu_disk.RECIPES if settings.tier == "qemu" else diskimage.RECIPES
-    sender, receiver = (recipe.name for recipe in recipes)
+    sender, receiver = tier(settings.tier).recipes
     lines = [
         "---",
         f"# Testbed {settings.name}, written by orbit-testbed up.",

@@ -25,8 +25,6 @@ DISK_SIZE = 128 * 1024 * 1024
 #: A bridge takes 1024 ports (Linux BR_MAX_PORTS).
 MOST_NODES = 1023
 
-#: What nodes are: ``light`` ones are containers, ``qemu`` ones virtual machines.
-TIERS = ("light", "qemu")
 #: What virtual machines start by.
 FIRMWARES = ("bios", "uefi")
 #: Virtual machines of one testbed: beyond this, booting them all takes longer than anybody waits.
@@ -34,6 +32,38 @@ MOST_MACHINES = 16
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
 _GRID = re.compile(r"([0-9]{1,3})x([0-9]{1,3})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What must be known of a kind of nodes before there are any.
+
+    ``disk``: how a node calls its disk, ``disk_type`` what that is (``block`` or ``file``); ``firmwares``:
+    what nodes may start by; ``most``: how many a testbed takes; ``loses``: whether they can be made to lose
+    datagrams; ``grub``: whether they look for GRUB's links, too.
+    """
+
+    plural: str
+    disk: str
+    disk_type: str
+    firmwares: tuple[str, ...] = ("bios",)
+    most: int | None = None
+    loses: bool = False
+    grub: bool = False
+
+
+#: What nodes are: ``light`` ones are containers, ``qemu`` ones virtual machines.
+TIERS = {
+    "light": Kind("light nodes", disk="/dev/sda", disk_type="file", loses=True),
+    "qemu": Kind(
+        "virtual machines",
+        disk="/dev/vda",
+        disk_type="block",
+        firmwares=FIRMWARES,
+        most=MOST_MACHINES,
+        grub=True,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -146,18 +176,19 @@ class Settings:
             raise TestbedError(f"--loss {self.loss}: not within 0..90 percent")
         if self.tier not in TIERS:
             raise TestbedError(f"--tier {self.tier!r}: not one of {', '.join(TIERS)}")
-        if self.tier == "qemu" and self.columns * self.rows > MOST_MACHINES:
+        kind = self.kind
+        if kind.most is not None and self.columns * self.rows > kind.most:
             raise TestbedError(
-                f"{self.columns * self.rows} virtual machines, but a testbed takes {MOST_MACHINES}",
+                f"{self.columns * self.rows} {kind.plural}, but a testbed takes {kind.most}",
                 "use light nodes, or fewer",
             )
         if not self.firmware or not set(self.firmware) <= set(FIRMWARES):
             raise TestbedError(
                 f"--firmware {','.join(self.firmware)!r}: not bios or uefi", "several: --firmware bios,uefi"
             )
-        if self.tier != "qemu" and self.firmware != ("bios",):
+        if not set(self.firmware) <= set(kind.firmwares):
             raise TestbedError("--firmware: only virtual machines have a choice", "add --tier qemu")
-        if self.tier == "qemu" and self.loss:
+        if self.loss and not kind.loses:
             raise TestbedError("--loss: only light nodes can lose datagrams", "leave --loss or --tier away")
 
     @property
@@ -168,7 +199,12 @@ class Settings:
     @property
     def disk(self) -> str:
         """The device that nodes know their disk by."""
-        return "/dev/vda" if self.tier == "qemu" else "/dev/sda"
+        return self.kind.disk
+
+    @property
+    def kind(self) -> Kind:
+        """What the nodes are."""
+        return TIERS[self.tier]
 
     @property
     def server_ip(self) -> str:

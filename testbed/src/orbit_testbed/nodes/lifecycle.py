@@ -17,21 +17,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from orbit_testbed.nodes import (
-    control,
-    diskimage,
-    host,
-    inventory,
-    memoryimage,
-    qemu_memory,
-    qemu_packages,
-    qemu_tier,
-    tree,
-)
+from orbit_testbed.nodes import control, host, inventory, tree
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.layout import DISK_SIZE, SSH_PORT, Settings, State
 from orbit_testbed.nodes.listeners import listen
 from orbit_testbed.nodes.process import ProcessId
+from orbit_testbed.tiers import tier
+from orbit_testbed.tiers.base import Made
 
 Say = Callable[[str], None]
 
@@ -89,9 +81,7 @@ def up(settings: Settings, state: State, say: Say, *, keep: bool = False) -> Non
     # The hub reads them again; what is wrong is told before a testbed that is up is stopped.
     settings.access()
     host.require_programs()
-    if settings.tier == "qemu":
-        qemu_packages.require()
-        qemu_packages.require_tun()
+    tier(settings.tier).require()
     isolation = host.find_isolation()
     with _locked(state):
         if keep and running_hub(state) is not None and running_settings(state) == settings:
@@ -102,15 +92,13 @@ def up(settings: Settings, state: State, say: Say, *, keep: bool = False) -> Non
             say("stopped the testbed that was up")
         sockets = listen(settings)
         try:
-            image: memoryimage.MemoryImage | qemu_memory.MemoryImage
-            make = qemu_tier.make_images if settings.tier == "qemu" else _make_images
-            image, in_use = make(state, say)
-            _fresh_state(settings, state, image)
-            _start(settings, state, isolation, image, sockets)
+            made = tier(settings.tier).make(state, say)
+            _fresh_state(settings, state, made)
+            _start(settings, state, isolation, made, sockets)
         finally:
             for sock in sockets:
                 sock.close()
-        _forget(state, in_use)
+        _forget(state, made.in_use)
     say(
         f"up: {len(settings.nodes)} nodes {settings.nodes[0].name} to {settings.nodes[-1].name}, "
         f"all switched off ({time.monotonic() - began:.1f} s)"
@@ -155,24 +143,7 @@ def _stop(state: State) -> None:
     (state.root / "hub.sock").unlink(missing_ok=True)
 
 
-def _make_images(state: State, say: Say) -> tuple[memoryimage.MemoryImage, set[Path]]:
-    """Make the memory image and the disk images; return the former, and all that they use of the cache."""
-    public = tree.make_login_key(state.key)
-    before = set(state.cache.iterdir()) if state.cache.exists() else set()
-    began = time.monotonic()
-    hostkey = tree.make_hostkey(state.root / "keys/memory")
-    image = memoryimage.build(state.cache, hostkey=hostkey, authorized_key=public)
-    disks = diskimage.build_all(state.cache, state.images, keys=state.root / "keys", authorized_key=public)
-    made = ["memory image"] if {image.tree, image.runtime} - before else []
-    made += [recipe.name for recipe, path in zip(diskimage.RECIPES, disks, strict=True) if path not in before]
-    if made:
-        say(f"made {', '.join(made)} ({time.monotonic() - began:.1f} s)")
-    return image, {image.tree, image.runtime, *disks}
-
-
-def _fresh_state(
-    settings: Settings, state: State, image: memoryimage.MemoryImage | qemu_memory.MemoryImage
-) -> None:
+def _fresh_state(settings: Settings, state: State, made: Made) -> None:
     """Leave what a lab finds in the morning: no links, blank disks, empty logs. Images stay."""
     for path in (state.nodes, state.tftp, state.logs, state.services, state.hub_log, state.hub_pid):
         tree.remove(path)
@@ -184,13 +155,7 @@ def _fresh_state(
         with disk.open("wb") as stream:
             stream.truncate(DISK_SIZE)
         state.console(node).touch()
-    if isinstance(image, qemu_memory.MemoryImage):
-        qemu_tier.fill_tftp(settings, state, image, MEMORY_IMAGE)
-        qemu_tier.equip(settings, state)
-    else:
-        tree.write_file(state.pxe / "default", memoryimage.LOCAL_BOOT)
-        tree.write_file(state.pxe / MEMORY_IMAGE, memoryimage.pxe_config(MEMORY_IMAGE))
-        tree.write_file(state.tftp / "boot" / MEMORY_IMAGE, memoryimage.kernel_text(image))
+    made.furnish(settings, state, MEMORY_IMAGE)
     tree.write_file(state.inventory, inventory.text(settings, state))
     tree.write_file(state.settings, settings.to_json() + "\n")
 
@@ -199,7 +164,7 @@ def _start(
     settings: Settings,
     state: State,
     isolation: host.Isolation,
-    image: memoryimage.MemoryImage | qemu_memory.MemoryImage,
+    made: Made,
     sockets: list[socket.socket],
 ) -> None:
     """Start the hub in its namespaces and wait for its report."""
@@ -215,8 +180,8 @@ def _start(
         "--socket-fds",
         ",".join(map(str, handles)),
     ]
-    if isinstance(image, memoryimage.MemoryImage):
-        hub += ["--launch", image.tree.name]
+    if made.launch:
+        hub += ["--launch", made.launch]
     if isolation.user_namespace:
         hub.append("--nested")
     # Process 1 of the PID namespace is a shell that reaps what loses its parent, and ends with the hub.

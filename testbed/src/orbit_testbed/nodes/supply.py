@@ -15,6 +15,9 @@ from orbit_testbed.nodes.layout import Node
 
 log = logging.getLogger(__name__)
 
+#: Seconds a running system gets to stop when it is asked to.
+SOFT_OFF_GRACE = 5.0
+
 
 class Supply(abc.ABC):
     """Can be switched on and off. Its lock makes power actions one after another."""
@@ -45,6 +48,15 @@ class Supply(abc.ABC):
         async with self._lock:
             await self._stop(soft=False)
             await self._start()
+
+    @property
+    @abc.abstractmethod
+    def running(self) -> bool:
+        """Whether something executes; a system that hangs does, too."""
+
+    @abc.abstractmethod
+    def order(self, fault: Fault) -> None:
+        """Order a fault for the next power on; one that watches begins at once on a node that runs."""
 
     @abc.abstractmethod
     async def _start(self) -> None: ...

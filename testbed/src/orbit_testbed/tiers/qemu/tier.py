@@ -10,6 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -17,9 +18,15 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from orbit_services.serve import HttpServers, listen
-from orbit_testbed.nodes import qemu_disk, qemu_memory, qemu_network, qemu_packages, tree
+from orbit_testbed.nodes import tree
 from orbit_testbed.nodes.layout import Settings, State
-from orbit_testbed.nodes.qemu_machine import Chassis, QemuMachine, find_accelerator
+from orbit_testbed.tiers.qemu import (
+    disk as qemu_disk,
+    memory as qemu_memory,
+    network as qemu_network,
+    packages as qemu_packages,
+)
+from orbit_testbed.tiers.qemu.machine import Chassis, QemuMachine, find_accelerator
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +82,7 @@ def fill_tftp(settings: Settings, state: State, image: qemu_memory.MemoryImage, 
     tree.write_file(state.grub / name, qemu_memory.grub_config(name, settings.server_ip, _BOOT))
 
 
-class QemuTier:
+class QemuPlant:
     """The virtual machines of a testbed, their network, and the HTTP server they boot from."""
 
     def __init__(self, settings: Settings, state: State) -> None:
@@ -103,3 +110,45 @@ class QemuTier:
         )
         stack.push_async_callback(http.close)
         await http.start()
+
+
+@dataclass(frozen=True)
+class _Made:
+    image: qemu_memory.MemoryImage
+    in_use: set[Path]
+    launch: str = ""
+
+    def furnish(self, settings: Settings, state: State, name: str) -> None:
+        fill_tftp(settings, state, self.image, name)
+        equip(settings, state)
+
+
+class _QemuTier:
+    recipes = tuple(recipe.name for recipe in qemu_disk.RECIPES)
+
+    def missing(self) -> dict[str, str]:
+        return qemu_packages.missing()
+
+    def require(self) -> None:
+        qemu_packages.require()
+        qemu_packages.require_tun()
+
+    def describe(self) -> str | None:
+        return f"virtual machines: by {find_accelerator()}"
+
+    def make(self, state: State, say: Callable[[str], None]) -> _Made:
+        return _Made(*make_images(state, say))
+
+    def memory_files(self, state: State) -> dict[str, Path]:
+        qemu_packages.require()
+        image, _ = make_memory_image(state)
+        return {"vmlinuz": image.kernel, "initramfs": image.initramfs}
+
+    def prepare(self, base: Path) -> None:
+        pass
+
+    def plant(self, settings: Settings, state: State, nested: bool, launch: str) -> QemuPlant:
+        return QemuPlant(settings, state)
+
+
+TIER = _QemuTier()

@@ -14,12 +14,17 @@ from pathlib import Path
 import pytest
 
 from orbit_services.power.base import Action, PowerState
-from orbit_testbed.nodes import host, qemu_machine, qemu_network, qemu_packages
+from orbit_testbed.nodes import host
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.faults import Fault
 from orbit_testbed.nodes.layout import Settings, State
 from orbit_testbed.nodes.power import MachinePower
-from orbit_testbed.nodes.qmp import Qmp, QmpError
+from orbit_testbed.tiers.qemu import (
+    machine as qemu_machine,
+    network as qemu_network,
+    packages as qemu_packages,
+)
+from orbit_testbed.tiers.qemu.qmp import Qmp, QmpError
 
 GREETING = {"QMP": {"version": {}, "capabilities": []}}
 

@@ -17,9 +17,10 @@ import uuid
 from pathlib import Path
 
 import orbit_frisbee.ndz
-from orbit_testbed.nodes import diskimage, qemu_memory, tree
+from orbit_testbed.nodes import diskimage, tree
 from orbit_testbed.nodes.diskimage import DISK_SECTORS, SECTOR, Recipe
-from orbit_testbed.nodes.qemu_packages import MBR, Packages, program
+from orbit_testbed.tiers.qemu import memory as qemu_memory
+from orbit_testbed.tiers.qemu.packages import MBR, Packages, program
 
 #: The one partition: 63 MiB of FAT16 from sector 2048 to the end.
 START = 2048

@@ -21,10 +21,9 @@ from orbit_testbed.nodes.diskwatch import DiskWatch
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.faults import Fault
 from orbit_testbed.nodes.layout import Node, Settings, State
-from orbit_testbed.nodes.machine import SOFT_OFF_GRACE
-from orbit_testbed.nodes.qemu_packages import program
-from orbit_testbed.nodes.qmp import Qmp, QmpError
-from orbit_testbed.nodes.supply import Supply
+from orbit_testbed.nodes.supply import SOFT_OFF_GRACE, Supply
+from orbit_testbed.tiers.qemu.packages import program
+from orbit_testbed.tiers.qemu.qmp import Qmp, QmpError
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from orbit_testbed.nodes import diskimage, qemu_cpio, qemu_disk, qemu_memory, tree
+from orbit_testbed.nodes import diskimage, tree
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.memoryimage import MARKER, RUNTIME_AT
-from orbit_testbed.nodes.qemu_packages import Packages
+from orbit_testbed.tiers.qemu import cpio as qemu_cpio, disk as qemu_disk, memory as qemu_memory
+from orbit_testbed.tiers.qemu.packages import Packages
 
 #: Size limit of the memory image in bytes, packed, without the kernel.
 LIMIT = 12_000_000

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orbit_testbed import inotify
-from orbit_testbed.nodes import badsectors, network
+from orbit_testbed.nodes import network
 from orbit_testbed.nodes.diskwatch import DiskWatch
 from orbit_testbed.nodes.faults import Fault
 from orbit_testbed.nodes.host import program
 from orbit_testbed.nodes.layout import DISK_SIZE, Node, Settings, State
-from orbit_testbed.nodes.supply import Supply
+from orbit_testbed.nodes.supply import SOFT_OFF_GRACE, Supply
+from orbit_testbed.tiers.light import badsectors
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,6 @@ log = logging.getLogger(__name__)
 REBOOT_STATUS = 3
 #: Where the master boot record has the disk's signature.
 _DISK_SIGNATURE = 440
-#: Seconds a running system gets to stop when it is asked to.
-SOFT_OFF_GRACE = 5.0
 
 
 @dataclass(frozen=True)

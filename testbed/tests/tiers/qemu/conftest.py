@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from orbit_testbed.nodes import host, qemu_packages
+from orbit_testbed.nodes import host
 from orbit_testbed.nodes.errors import TestbedError
+from orbit_testbed.tiers.qemu import packages as qemu_packages
 
-sys.path.append(str(Path(__file__).parents[1] / "nodes"))
+sys.path.append(str(Path(__file__).parents[2] / "nodes"))
 
 from beds import Bed
 

@@ -16,10 +16,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from orbit_testbed.nodes import qemu_cpio, qemu_packages, tree
+from orbit_testbed.nodes import tree
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.memoryimage import MARKER, RUNTIME_AT, SOURCES, TOOLS, quick_help, tool_sources
-from orbit_testbed.nodes.qemu_packages import Packages
+from orbit_testbed.tiers.qemu import cpio as qemu_cpio, packages as qemu_packages
+from orbit_testbed.tiers.qemu.packages import Packages
 
 #: Kernel modules a machine cannot do without; what they depend on is found in the modules.
 MODULES = ("virtio_pci", "virtio_rng", "virtio_net", "virtio_blk")
