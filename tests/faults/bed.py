@@ -24,8 +24,8 @@ GROUPS = {"senders": (1, "sender.ndz"), "receivers": (2, "receiver.ndz"), "relay
 COLUMNS = 4
 #: Bit/s of one stream: the smallest image takes a second, so that what happens in the middle has a middle.
 BANDWIDTH = 24_000_000
-#: Time-outs that are small, and yet far above what a node takes on two cores that others use as well. Only the
-#: cases whose node or service never answers wait so long.
+#: Time-outs that are small, and yet far above what a node takes on two cores that others use as well. Only
+#: the cases whose node or service never answers wait so long.
 VARIABLES = {
     "orbit_boot_timeout": 30,
     "orbit_gather": 1,
