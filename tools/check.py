@@ -336,7 +336,7 @@ class Runner:
             # The signal came while we were starting this one.
             _terminate(supervisor)
         # Its supervisor has waited for all that there was, so that this is the processor time of all of it.
-        _, status, usage = os.wait4(supervisor.pid, 0)
+        _pid, status, usage = os.wait4(supervisor.pid, 0)
         supervisor.returncode = os.waitstatus_to_exitcode(status)
         with self._lock:
             self._children.discard(supervisor)
@@ -426,7 +426,7 @@ def prepare(parts: list[Part], runner: Runner) -> dict[str, str]:
     """Bring the environments up to date; return why a part cannot run here, by its level."""
     unusable = {}
     for level in sorted({"dev", *(part.level for part in parts)}, reverse=True):
-        status, _ = runner.command([str(ROOT / "tools" / "setup"), level], environment=os.environ)
+        status, _processor = runner.command([str(ROOT / "tools" / "setup"), level], environment=os.environ)
         if status == 3:
             unusable[level] = "this machine cannot have what it needs, for the reason given above"
         elif status != 0:

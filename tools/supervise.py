@@ -156,7 +156,7 @@ class Supervisor:
             if left <= 0:
                 return False
             waited = [self._wake] if self._pipe is None else [self._wake, self._pipe]
-            ready, _, _ = select.select(waited, [], [], min(left, TICK))
+            ready = select.select(waited, [], [], min(left, TICK))[0]
             if self._wake in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake, 4096)
@@ -225,9 +225,9 @@ def _processes() -> Iterator[tuple[int, int, float]]:
 
 def _below(found: list[tuple[int, int, float]]) -> dict[int, float]:
     """Return our descendants among these processes, parents before their children, with their time."""
-    seconds = {pid: used for pid, _, used in found}
+    seconds = {pid: used for pid, _parent, used in found}
     offspring: dict[int, list[int]] = {}
-    for pid, parent, _ in found:
+    for pid, parent, _used in found:
         offspring.setdefault(parent, []).append(pid)
     below: dict[int, float] = {}
     next_ones = offspring.get(os.getpid(), [])
@@ -244,7 +244,7 @@ def descendants() -> list[int]:
 
 def children() -> list[int]:
     """Return the processes whose parent this one is, by birth or because theirs has ended."""
-    return [pid for pid, parent, _ in _processes() if parent == os.getpid()]
+    return [pid for pid, parent, _used in _processes() if parent == os.getpid()]
 
 
 def spent() -> float:
