@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import os
 import resource
 import typing as t
@@ -44,6 +45,26 @@ class FleetAction(ActionBase):
         """Say in one sentence what would be done with ``node``."""
         raise NotImplementedError
 
+    def switch_power(self, task_vars: dict[str, t.Any], options: dict[str, t.Any]) -> t.Mapping[str, t.Any]:
+        """Run the module cmc_power with ``options``; may be called in several threads at a time.
+
+        It goes by the task's own connection: with delegate_to, to the host that reaches the services.
+        """
+        # Modules that run side by side must not share the folder into which they are put.
+        alone = copy.copy(self)
+        alone._connection = copy.copy(self._connection)
+        alone._connection._shell = copy.copy(self._connection._shell)
+        alone._connection._shell.tmpdir = None
+        try:
+            said = alone._execute_module(
+                module_name="orbit.imaging.cmc_power",
+                module_args=tokens.spend(options, task_vars.get("hostvars", {})),
+                task_vars=task_vars,
+            )
+        finally:
+            alone.cleanup()
+        return t.cast(t.Mapping[str, t.Any], plain(said))
+
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Return ``reports`` (node name to what was seen), ``cpu_seconds`` (ssh included) and ``msg``."""
         result = super().run(tmp, task_vars)
@@ -66,31 +87,13 @@ class FleetAction(ActionBase):
                 progress.change(node["name"], "failed", quiet=True)
         interval = min((node["settings"]["orbit_voice"] for node in nodes), default=5.0)
 
-        def run_module(options: dict[str, t.Any]) -> t.Mapping[str, t.Any]:
-            # By the task's own connection: with delegate_to, on the host that reaches the services.
-            hostvars = (task_vars or {}).get("hostvars", {})
-            # Modules that run side by side must not share the folder into which they are put.
-            alone = copy.copy(self)
-            alone._connection = copy.copy(self._connection)
-            alone._connection._shell = copy.copy(self._connection._shell)
-            alone._connection._shell.tmpdir = None
-            try:
-                said = alone._execute_module(
-                    module_name="orbit.imaging.cmc_power",
-                    module_args=tokens.spend(options, hostvars),
-                    task_vars=task_vars,
-                )
-            finally:
-                alone.cleanup()
-            return t.cast(t.Mapping[str, t.Any], plain(said))
-
         fleet = Fleet(
             record,
             nodes,
             progress,
             known_hosts=os.path.join(record["dir"], "known_hosts"),
             interval=interval,
-            resets=Resets(run_module),
+            resets=Resets(functools.partial(self.switch_power, task_vars or {})),
         )
         reports = asyncio.run(self.work(fleet))
         failed = sorted(name for name, report in reports.items() if report.get("cause"))
