@@ -57,7 +57,7 @@ class StepAction(PlainAction):
                 "role (orbit_service_timeout and the like) in place of options or module_defaults."
             )
         try:
-            result.update(walker.walk(folder, name, _Edge(self, task_vars or {}), **arguments))
+            result.update(walker.walk(folder, name, Edge(self, task_vars or {}), **arguments))
         except records.RecordError as error:
             raise AnsibleActionFail(f"{error}.") from error
         return result
@@ -67,7 +67,7 @@ class StepAction(PlainAction):
         return t.cast("dict[str, t.Any]", super().run(tmp, task_vars))
 
 
-class _Edge:
+class Edge:
     """Ansible, as the walker needs it."""
 
     def __init__(self, action: StepAction, task_vars: dict[str, t.Any]) -> None:
