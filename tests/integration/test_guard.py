@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
 import yaml
 
 from .kit import IMAGE, TWO_GROUPS, Watched, play, read_result
-from .leftovers import all_gone_soon, last_log, left, newest_run
+from .leftovers import all_gone_soon, guards_of, last_log, left, newest_run
 
 CLEAN = "playbooks/clean.yml"
 SENDERS = ("node1-1", "node2-1", "node3-1")
@@ -108,3 +109,25 @@ def test_the_clean_playbook_tells_and_mends_what_was_left(testbed):
     played = play("-i", inventory, CLEAN, "-e", "stop_streams=true", "--limit", "node1-1")
     assert played.status == 0, played.output
     assert left(testbed) == [], played.output
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("Serve the images", "; another was started"),
+        ("Write the images", "; another was started"),
+        ("See every node run its new disk", "the run had no guard at its end"),
+    ],
+)
+def test_a_run_whose_guard_is_killed_ends_well_and_says_so(testbed, task, words):
+    with Watched(*run_of(testbed)) as run:
+        run.wait_for(f": {task}]")
+        for pid in guards_of(testbed):
+            os.kill(int(pid), signal.SIGKILL)
+        assert run.process.wait(300) == 0, "".join(run.lines)
+    output = "".join(run.lines)
+    assert words in output, output
+    result = read_result(newest_run(testbed))
+    assert {node["outcome"] for node in result["nodes"].values()} == {"imaged"}
+    assert result["left_behind"] == []
+    assert left(testbed) == [], output
