@@ -59,6 +59,7 @@ class Stream(t.NamedTuple):
     :ivar port: UDP port.
     :ivar time_left: seconds until the service ends the stream by itself; None when it does not say.
     :ivar own: whether it is of the domain that was asked for; None when the service does not say.
+    :ivar server: address from which it is sent; None when the service does not say.
     """
 
     image: str
@@ -66,6 +67,7 @@ class Stream(t.NamedTuple):
     port: int
     time_left: t.Optional[float] = None
     own: t.Optional[bool] = None
+    server: t.Optional[str] = None
 
 
 class Status(t.NamedTuple):
@@ -246,8 +248,14 @@ class FrisbeeClient:
         # sure; one of its own is an addition of later services, as is its domain.
         address = said.get("mc_address") or said.get("address")
         own = said["domain"].lower() == self.domain.lower() if self.domain and "domain" in said else None
+        server = said.get("server")
         return Stream(
-            shorten(said.get("img", ""), 255), address if is_ipv4(address) else None, port, left, own
+            shorten(said.get("img", ""), 255),
+            address if is_ipv4(address) else None,
+            port,
+            left,
+            own,
+            server if is_ipv4(server) else None,
         )
 
     def check(self, image: str, *, may_start: bool = True) -> t.Tuple[t.Optional[bool], str]:
@@ -359,11 +367,12 @@ class FrisbeeClient:
         after = self._status_if_possible()
         if after is None:
             return Started(stream, before, False)
-        here = [
-            other.image
+        there = [
+            other
             for other in after.streams
             if other.port == stream.port and (other.address or stream.address) == stream.address
         ]
+        here = [other.image for other in there]
         others = sorted({other for other in here if other != image})
         if others or here.count(image) > 1:
             # Where uses are not counted, a stop would also cut everybody else who receives this image.
@@ -385,7 +394,7 @@ class FrisbeeClient:
                     "See the log of the frisbee service: its frisbeed does not keep running",
                 )
             )
-        return Started(stream, before, True)
+        return Started(stream._replace(server=there[0].server), before, True)
 
     def _refuse_what_would_be_refused(self, image: str) -> None:
         """Ask before a stream is joined: a join that is refused is counted, and nobody could take it back."""

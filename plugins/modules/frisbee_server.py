@@ -113,6 +113,10 @@ streams:
       description: UDP port of the stream; 0 when stopped.
       type: int
       sample: 7000
+    server:
+      description: Address from which the stream is sent, where the service tells it.
+      type: str
+      sample: 10.0.0.200
     joined:
       description: Whether the stream ran already; null when that could not be told.
       type: bool
@@ -264,6 +268,7 @@ def _start(client: FrisbeeClient, image: str) -> Results:
         "address": address,
         "port": port,
         "joined": started.joined,
+        **({"server": started.stream.server} if started.stream.server else {}),
         "msg": where,
     }
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import subprocess
 
 import pytest
@@ -158,7 +159,7 @@ def test_settings_of_the_environment_change_nothing(testbed, playbook, monkeypat
         "ANSIBLE_GATHERING": "explicit",
         "HTTP_PROXY": "http://127.0.0.1:9",
         "http_proxy": "http://127.0.0.1:9",
-        "LC_ALL": "POSIX",
+        "LC_ALL": "C.UTF-8",
     }.items():
         monkeypatch.setenv(name, value)
     arguments = {
@@ -223,3 +224,53 @@ def test_called_by_hand_a_service_module_is_a_module(testbed, plays):
     )
     assert played.status == 0, played.output
     assert "state: o" in played.output
+
+
+@pytest.mark.parametrize("playbook", ["image", "power", "status", "clean"])
+def test_an_inventory_without_hosts_is_refused(playbook, tmp_path):
+    empty = tmp_path / "hosts.yml"
+    empty.write_text("all:\n  hosts: {}\n")
+    for path in (empty, tmp_path / "nosuch.yml"):
+        played = play("-i", str(path), f"playbooks/{playbook}.yml")
+        assert played.status != 0, played.output
+        text = " ".join(played.output.split())
+        assert "The inventory has no hosts" in text or "nosuch.yml" in text, played.output
+
+
+def test_folders_with_odd_names_and_what_the_command_line_says_of_ssh(testbed, tmp_path, monkeypatch):
+    home = tmp_path / 'a home with 100% "odd" $names {x}'
+    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh" / "config").write_text(
+        "Host *\n  RequestTTY force\n  RemoteCommand false\n  LogLevel DEBUG3\n  SendEnv LANG LC_*\n"
+        "  PermitLocalCommand yes\n  LocalCommand echo hello\n  ControlMaster auto\n  ControlPath ~/.ssh/%C\n"
+    )
+    inventory = pathlib.Path(testbed.inventory(TWO_GROUPS))
+    key = f"{testbed.folder}/state/id_ed25519"
+    text = inventory.read_text().replace(f"  ansible_ssh_private_key_file: {key}\n", "")
+    inventory.write_text(text.replace("  ansible_port: 2222\n", ""))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("LANG", "tr_TR.UTF-8")
+    arguments = (
+        "--private-key",
+        key,
+        "--ssh-common-args",
+        "-p 2222",
+        "-u",
+        "root",
+        "--limit",
+        "node1-1,node1-2",
+    )
+    played = play(
+        "-i", str(inventory), IMAGE, *arguments, "-e", json.dumps({"orbit_run_dir": str(home / "runs")})
+    )
+    assert played.status == 0, played.output
+    assert set(played.outcomes.values()) == {"imaged"}
+
+
+def test_a_password_is_refused_by_name_before_a_node_is_touched(testbed):
+    before = testbed.boots()
+    played = play("-i", testbed.inventory(TWO_GROUPS), IMAGE, "-e", "ansible_password=secret5")
+    assert played.status == 2, played.output
+    assert "password" in played.output
+    assert "secret5" not in played.output
+    assert testbed.boots() == before

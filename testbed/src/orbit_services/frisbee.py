@@ -102,7 +102,9 @@ class Frisbee:
             element(
                 "frisbee_status",
                 self._summary(call)
-                + "".join(element("daemon", attributes=_row(call, stream)) for stream in found),
+                + "".join(
+                    element("daemon", attributes=_row(call, stream, self._streams.sender)) for stream in found
+                ),
             )
         )
 
@@ -154,11 +156,15 @@ def _readable(path: Path) -> bool:
     return os.path.isfile(path) and os.access(path, os.R_OK)
 
 
-def _row(call: Call, stream: Stream) -> dict[str, str | None]:
-    """A stream in the status. Its own address is our addition: the historic services had one for all."""
+def _row(call: Call, stream: Stream, sender: str) -> dict[str, str | None]:
+    """A stream in the status. Its own address and its sender's are our additions.
+
+    The historic services had one address for all; who knows the sender need not believe anybody else.
+    """
     return {
         "img": stream.image,
         "mc_address": None if call.faithful else stream.group,
         "port": str(stream.port),
+        "server": None if call.faithful else sender,
         "timeLeft": f"{max(0.0, stream.deadline - time.time()):.6f}",
     }

@@ -132,6 +132,8 @@ class StreamTable:
         self._closing = False
         #: the streams that ended last, with their last numbers and the reason, as plain data
         self.ended: deque[dict[str, Any]] = deque(maxlen=_REMEMBERED)
+        #: IPv4 address from which all streams are sent
+        self.sender = config.interface
         #: group address of the stream started last, which the historic status calls the address of all
         self.last_group = config.group_base
 
