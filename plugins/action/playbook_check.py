@@ -30,14 +30,20 @@ class ActionModule(ActionBase):
                 "Warnings above say whether it could be read."
             )
         play = self._task.play
+        only, skip = ({str(tag) for tag in tags} for tags in (play.only_tags, play.skip_tags))
         # The other tasks of the playbook have the tags of this one, but for "always".
-        sibling = self._task.copy(exclude_parent=True, exclude_tasks=True)
-        sibling.tags = [tag for tag in self._task.tags if tag != "always"]
-        if not sibling.evaluate_tags(play.only_tags, play.skip_tags, all_vars=variables):
-            said = ", ".join(sorted(set(map(str, play.only_tags)) - {"all"} | set(map(str, play.skip_tags))))
+        if not _selected({str(tag) for tag in self._task.tags} - {"always"}, only, skip):
+            said = ", ".join(sorted(only - {"all"} | skip))
             raise AnsibleActionFail(
                 f"The tags of the command line ({said}) select nothing of this playbook, which is done as a "
                 "whole. Leave --tags and --skip-tags out; choose nodes with --limit."
             )
         result.update(changed=False)
         return result
+
+
+def _selected(tags: set[str], only: set[str], skip: set[str]) -> bool:
+    """Whether a task with these tags runs under ``--tags only --skip-tags skip``, as Ansible decides it."""
+    tags = tags or {"untagged"}
+    tagged = {"tagged"} if tags != {"untagged"} else set()
+    return bool((tags | tagged | {"all"}) & only) and not (tags | tagged | {"all"}) & skip
