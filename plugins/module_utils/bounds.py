@@ -25,12 +25,12 @@ def bound(text: str, lines: int = LINES, width: int = WIDTH) -> str:
     What is left out is said: the end of a long line, and the middle of a long text.
     """
     found = text.split("\n")
-    if len(found) > lines:
-        head = lines // 2
-        tail = lines - head - 1
-        left_out = f"... ({len(found) - head - tail} lines left out)"
-        found = [*found[:head], left_out, *found[len(found) - tail :]]
-    return "\n".join(_line(line, width) for line in found)
+    if len(found) <= lines:
+        return "\n".join(_line(line, width) for line in found)
+    head = lines // 2
+    tail = lines - head - 1
+    kept = [_line(line, width) for line in [*found[:head], *found[len(found) - tail :]]]
+    return "\n".join([*kept[:head], f"... ({len(found) - head - tail} lines left out)", *kept[head:]])
 
 
 def _line(line: str, width: int) -> str:

@@ -438,8 +438,7 @@ class Claims:
     def _lock(self, path: str, kind: int, deadline: float) -> bool:
         """Lock a file, trying until ``deadline`` (monotonic seconds), once at least."""
         while True:
-            descriptor = _open(path, create=True)
-            assert descriptor is not None
+            descriptor = t.cast(int, _open(path, create=True))
             try:
                 locked = _flock(descriptor, kind, path) and _is_at(descriptor, path)
             except BaseException:

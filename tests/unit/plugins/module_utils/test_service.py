@@ -520,8 +520,8 @@ class Watched(str):
     def lower(self):
         return self
 
-    def find(self, what, start=0, end=None):
-        found = str.find(self, what, start)
+    def find(self, sub, start=0, end=None):
+        found = str.find(self, sub, start)
         Watched.looked += (len(self) if found < 0 else found) - start
         return found
 

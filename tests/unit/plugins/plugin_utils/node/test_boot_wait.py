@@ -98,7 +98,7 @@ def test_facts_are_bounded_and_never_a_mistake_of_ours():
     numbers = ["9" * 5000, str(2**63), "-1", "1e3", "\u0663", "\u00b2"]
     said = [f"@orbit {word} {text}" for word in ("age", "bytes", "sectors") for text in numbers]
     said += [f"@orbit file /{n} text" for n in range(10_000)]
-    said += [f"@orbit used {'x' * 4000}\x1b[2J" for _ in range(10_000)]
+    said += [f"@orbit used {'x' * 4000}\x1b[2J"] * 10_000
     said += [f"@orbit can {n}" for n in range(10_000)]
     said += ["@orbit age 7", f"@orbit boot {'b' * 4000}", "@orbit ready"]
 
