@@ -12,7 +12,6 @@ as Ansible asks only the first one for a task that runs once.
 from __future__ import annotations
 
 import collections
-import copy
 import dataclasses
 import typing as t
 
@@ -219,7 +218,9 @@ class _Reader:
 
     def _of_inventory(self, names: t.Sequence[str]) -> set[str]:
         """Return which hosts the inventory itself gives an image; what is said for all does not count."""
-        manager = copy.copy(self._manager)
+        # Not copy.copy(), which before ansible-core 2.19 leaves half of it out.
+        manager = object.__new__(type(self._manager))
+        manager.__dict__.update(self._manager.__dict__)
         manager._extra_vars = {}
         manager._nonpersistent_fact_cache = collections.defaultdict(dict)
         found = set()
