@@ -433,7 +433,7 @@ _URL_REMEDY = "Give the address of the gateway alone, such as http://pxe:5012"
 
 
 def check_url(url: str) -> str:
-    """Return a base URL without a trailing slash.
+    """Return a base URL in one spelling: without a trailing slash, host in small letters, no usual port.
 
     A path is taken: that of a gateway which has the services below a prefix. It must not have the name of a
     service in it, because that is added to each call.
@@ -479,7 +479,11 @@ def check_url(url: str) -> str:
             f"has the name of a service in its path, '{named[0]}', which is added to each call",
             f"Leave it out: {parts.scheme}://{parts.netloc}{before}",
         )
-    return f"{parts.scheme}://{parts.netloc}{path}"
+    place = parts.netloc.lower()
+    usual = {"http": ":80", "https": ":443"}[parts.scheme]
+    if place.endswith(usual):
+        place = place[: -len(usual)]
+    return f"{parts.scheme}://{place}{path}"
 
 
 def _is_ipv6(text: str) -> bool:

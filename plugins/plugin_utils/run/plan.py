@@ -11,10 +11,10 @@ import re
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import nodes as nodeutil
-from ansible_collections.orbit.imaging.plugins.module_utils.names import whole_number
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node import connection
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum, settings, tokens
 
+_COORDINATES = ("orbit_x", "orbit_y")
 _COORDINATES_IN_NAME = re.compile(r"node([0-9]{1,3})-([0-9]{1,3})(?:\.|\Z)")
 
 # Groups that every inventory has; they say nothing of what their hosts are.
@@ -103,9 +103,9 @@ def make(
         chosen = _choose_by_set(hosts, nodes, others, left_out)
     else:
         chosen = _choose(hosts, limited, elsewhere)
-    said = {repr(host.image): host.image for host in chosen if host.image is not None}
     # What is said for all of them is told once.
-    mistakes += [f"image: {settings.image_mistake(value)}" for value in said.values() if _is_bad(value)]
+    said = {repr(host.image): host.image for host in chosen if host.image is not None}
+    mistakes += filter(None, map(settings.image_mistake, said.values()))
     records: dict[str, dict[str, t.Any]] = {}
     numbers: dict[str, int] = {}
     for host in chosen:
@@ -127,10 +127,6 @@ def make(
     if mistakes:
         raise PlanError("\n".join(_fold(mistakes)))
     return {"nodes": records, "groups": image_groups}
-
-
-def _is_bad(image: t.Any) -> bool:
-    return bool(settings.image_mistake(image))
 
 
 # Settings that concern the whole run, and what to do where nodes want them to differ.
@@ -170,10 +166,11 @@ def batches(nodes: t.Iterable[t.Mapping[str, t.Any]], service: str) -> list[dict
             **{name: setting[variable] for name, variable in _TOLD[service].items()},
         }
         batch = found.setdefault(
-            (*key.values(), node["token"]),
+            (*{**key, "domain": node["domain"].lower()}.values(), node["token"]),
             {**key, "token_from": node["name"] if node["token"] else None, "nodes": [], "images": []},
         )
-        batch["nodes"].append({k: node[k] for k in ("name", "domain", "x", "y", "hrn", "control_ip")})
+        told = {k: node[k] for k in ("name", "x", "y", "hrn", "control_ip")}
+        batch["nodes"].append({**told, "domain": batch["domain"]})
         if node["image"] and node["image"] not in batch["images"]:
             batch["images"].append(node["image"])
     return list(found.values())
@@ -206,7 +203,9 @@ def _choose_by_set(
         raise PlanError("no nodes chosen: the node set given with -e nodes is empty.")
     found: dict[nodeutil.Member, list[Host]] = {}
     for host in hosts:
-        known_as: list[nodeutil.Member | None] = [_place(host), host.name, host.variables.get("orbit_hrn")]
+        hrn = host.variables.get("orbit_hrn")
+        # What is no text is said in full with the other variables of the host.
+        known_as = [_place(host), host.name, hrn if isinstance(hrn, str) else None]
         for member in dict.fromkeys(known_as):
             if member is not None:
                 found.setdefault(member, []).append(host)
@@ -242,7 +241,7 @@ def _members(nodes: t.Any) -> list[nodeutil.Member]:
     found: dict[nodeutil.Member, None] = {}
     for part in parts:
         # A list that YAML has read is the text that it was read from.
-        text = part if isinstance(part, str) else json.dumps(part).replace('"', "")
+        text = part if isinstance(part, str) else json.dumps(part, ensure_ascii=False).replace('"', "")
         try:
             found.update(dict.fromkeys(nodeutil.parse_node_set(text, source="-e nodes")))
         except nodeutil.NodeSetError as error:
@@ -261,15 +260,16 @@ def _show(member: nodeutil.Member) -> str:
 
 def _place(host: Host) -> nodeutil.Coordinates | None:
     """Return the coordinates of a host: its variables, or a name like node3-7; none for other names."""
-    x, y = host.variables.get("orbit_x"), host.variables.get("orbit_y")
-    if x is None or y is None:
+    said = {name: host.variables[name] for name in _COORDINATES if host.variables.get(name) is not None}
+    if not said:
         match = _COORDINATES_IN_NAME.match(host.name)
-        if match is None:
-            return None
-        x, y = match.groups()
-    place = tuple(whole_number(str(one), nodeutil.MAX_COORDINATE) for one in (x, y))
-    # What is no coordinate is said in full with the other variables of the host.
-    return None if None in place else t.cast(nodeutil.Coordinates, place)
+        said = dict(zip(_COORDINATES, match.groups(), strict=True)) if match else {}
+    try:
+        x, y = (settings.resolve(said)[name] for name in _COORDINATES)
+    except settings.SettingsError:
+        # What is no coordinate is said in full with the other variables of the host.
+        return None
+    return None if x is None or y is None else (x, y)
 
 
 def _record(host: Host, need_image: bool) -> dict[str, t.Any]:
@@ -289,6 +289,9 @@ def _record(host: Host, need_image: bool) -> dict[str, t.Any]:
         # Who only asks the services does not log in.
         mistakes += way.mistakes
     place = _place(host)
+    given = [name for name in _COORDINATES if host.variables.get(name) is not None]
+    if len(given) == 1:
+        mistakes.append(f"{where}: {given[0]} is given alone. Give orbit_x and orbit_y, or neither.")
     domain = setting["orbit_domain"]
     if not domain and not host.variables.get("orbit_domain"):
         mistakes.append(f"{where}: no domain. Set orbit_domain, for example sb1.orbit-lab.org.")
@@ -359,7 +362,7 @@ def _groups(
         group["nodes"].append(name)
     taken: set[str] = set()
     for key, group in groups.items():
-        group["label"] = _label(group, chosen, inventory, taken, key[1])
+        group["label"] = _label(group, chosen, inventory, taken, key[1:])
         taken.add(group["label"])
         for name in group["nodes"]:
             records[name]["group"] = group["label"]
@@ -371,12 +374,13 @@ def _label(
     chosen: t.Sequence[Host],
     inventory: t.Mapping[str, Group] | None,
     taken: t.Container[str],
-    domain: str,
+    place: tuple[str, str],
 ) -> str:
     """Return the name by which people know the nodes of an image group.
 
     That is the group of the inventory that has just these of the run's nodes: one that has no other node at
-    all, one that gives them this image, or the smallest. Where there is none, the image names them.
+    all, one that gives them this image, or the smallest. Where there is none, the image names them, with as
+    much of its ``place`` (domain and service) as tells it from those that are ``taken``.
     """
     names = frozenset(group["nodes"])
     run = frozenset(host.name for host in chosen)
@@ -393,8 +397,9 @@ def _label(
     ]
     if fitting:
         return min(fitting)[-1]
-    label = str(group["image"])
-    return label if label not in taken else f"{label} ({domain})"
+    image = str(group["image"])
+    labels = (image, f"{image} ({place[0]})", f"{image} ({place[0]}, {place[1]})")
+    return next((label for label in labels if label not in taken), labels[-1])
 
 
 def _give_quorum(group: dict[str, t.Any], records: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:

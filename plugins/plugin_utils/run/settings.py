@@ -79,7 +79,8 @@ Rule = t.Callable[[t.Any], str]
 
 def _number(least: float, most: float, unit: str) -> Rule:
     def rule(value: t.Any) -> str:
-        if math.isfinite(value) and least <= value <= most:
+        # Neither NaN nor infinity is in any range.
+        if least <= value <= most:
             return ""
         return f"which is not from {least:g} to {most:g} {unit}. Give a number in that range"
 
@@ -143,7 +144,20 @@ def _image(value: t.Any) -> str:
     return "" if names.is_image_name(value) else f"which is no image name. Use {names.IMAGE_NAME_RULE}"
 
 
-_FOLDER = _one_line("folder", "Give the path of a folder on the control host")
+def _folder(value: t.Any) -> str:
+    wrong = _one_line("folder", "Give the path of a folder on the control host")(value)
+    if not wrong and (value.startswith("~") or "$" in value):
+        return "in which a home or a variable of the environment is unknown. Give the path of a folder"
+    return wrong
+
+
+def _whole_path(value: t.Any) -> str:
+    wrong = _one_line("path", "Give the path of a file or folder of certificates")(value)
+    if not wrong and not value.startswith("/"):
+        return "which is no whole path, and not every process that reads it has the same folder. Give one"
+    return wrong
+
+
 _FILE_ON_NODE = _one_line("path of a file", "Give the path of a file on the node, on one line")
 
 #: What each variable must be beyond its type. Every option of the specification stands here.
@@ -168,7 +182,7 @@ RULES: dict[str, Rule] = {
     "orbit_dialect": _anything,
     "orbit_user": _text(_USER, "login name", "Give the name of a user of the frisbee service's host"),
     "orbit_service_token": _anything,
-    "orbit_service_ca": _one_line("path", "Give the path of a file or folder of certificates"),
+    "orbit_service_ca": _whole_path,
     "orbit_validate_certs": _anything,
     "orbit_service_timeout": _number(1, _DAY, "seconds"),
     "orbit_console": _text(
@@ -193,12 +207,25 @@ RULES: dict[str, Rule] = {
     "orbit_identity": _one_line("identity", "Give the text that the system's identity file has"),
     "orbit_quorum": _raises(quorum.parse),
     "orbit_voice": _number(0.1, _DAY, "seconds"),
-    "orbit_run_dir": _FOLDER,
-    "orbit_claim_dir": _FOLDER,
+    "orbit_run_dir": _folder,
+    "orbit_claim_dir": _folder,
 }
 
 #: Texts that people also write as a bare number, which YAML then reads as that number.
 _NUMBERS_TOO = ("orbit_quorum", "orbit_disk_min_size")
+
+# The one spelling of values that can be written in several ways. Values are compared (nodes of one service
+# share a stream), and the guard, which has a working folder of its own, uses the same folders.
+_ONE_SPELLING: dict[str, t.Callable[[str], str]] = {
+    "orbit_pxe_url": check_url,
+    "orbit_frisbee_url": check_url,
+    "orbit_cmc_url": check_url,
+    "orbit_run_dir": os.path.abspath,
+    "orbit_claim_dir": os.path.abspath,
+}
+
+# Ansible cannot convert numbers beyond what a float holds.
+_LARGEST = 1e300
 
 
 def _wrong_kind(name: str, spec: t.Mapping[str, t.Any], value: t.Any) -> str:
@@ -214,6 +241,8 @@ def _wrong_kind(name: str, spec: t.Mapping[str, t.Any], value: t.Any) -> str:
         return f"which YAML reads as {_kind_of(value)}, not as text. Put the value in quotes"
     if kind in ("int", "float") and isinstance(value, bool):
         return "which is a yes or no, not a number. Give a number"
+    if kind in ("int", "float") and _is_boundless(value):
+        return RULES[name](math.inf)
     if kind == "list" and isinstance(value, dict):
         return "which is a mapping, not a list. Give a list"
     if kind == "list" and isinstance(value, list):
@@ -223,14 +252,26 @@ def _wrong_kind(name: str, spec: t.Mapping[str, t.Any], value: t.Any) -> str:
     return ""
 
 
+def _is_boundless(value: t.Any) -> bool:
+    """Whether ``value`` is a number, or a text that says one, which Ansible cannot convert."""
+    try:
+        return not abs(float(value)) < _LARGEST
+    except OverflowError:
+        return True
+    except (TypeError, ValueError):
+        return False
+
+
 def _kind_of(value: t.Any) -> str:
     kinds = {bool: "a yes or no", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
     return kinds.get(type(value), f"a {type(value).__name__}")
 
 
 def image_mistake(value: t.Any) -> str:
-    """Return why ``value`` is no image name, as the end of a sentence; "" when it is one."""
-    return _wrong_kind("orbit_image", {"type": "str"}, value) or _image(value)
+    """Return, as a sentence, why what ``image`` says is no image name; "" when it is one."""
+    spec = {"type": "str"}
+    wrong = _wrong_kind("image", spec, value) or _image(value)
+    return _sentence("image", spec, value, wrong) if wrong else ""
 
 
 def resolve(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -239,6 +280,7 @@ def resolve(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     :raises SettingsError: with one sentence for each variable that is wrong.
     """
     mistakes = _misspelt(values)
+    bad: dict[str, None] = {}
     given: dict[str, t.Any] = {}
     for name, spec in specification().items():
         if name not in values:
@@ -253,10 +295,11 @@ def resolve(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         wrong = _wrong_kind(name, spec, value)
         if wrong:
             mistakes.append(_sentence(name, spec, value, wrong))
+            bad[name] = None
         else:
             given[name] = value
     result = _validator().validate(given)
-    resolved = dict(result.validated_parameters)
+    resolved = {**result.validated_parameters, **bad}
     for name in given if result.error_messages else ():
         # One by one, so that every message names its variable and value and no bad one hides another.
         alone = _validator().validate({name: given[name]})
@@ -270,6 +313,9 @@ def resolve(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         if wrong:
             mistakes.append(_sentence(name, specification()[name], given[name], wrong))
             resolved[name] = None
+    for name, spelling in _ONE_SPELLING.items():
+        if resolved.get(name):
+            resolved[name] = spelling(resolved[name])
     if tokens.mistake(resolved.get(tokens.VARIABLE)):
         mistakes.append(tokens.mistake(resolved[tokens.VARIABLE]))
     if mistakes:

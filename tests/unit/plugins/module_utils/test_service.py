@@ -278,7 +278,7 @@ def test_certificates_that_are_not_there(tmp_path):
         ("http://pxe:5012/", "http://pxe:5012"),
         (" https://am1/omf/ ", "https://am1/omf"),
         ("http://[::1]:5012", "http://[::1]:5012"),
-        ("HTTP://Pxe.sb1.orbit-lab.org.:5012", "http://Pxe.sb1.orbit-lab.org.:5012"),
+        ("HTTP://Pxe.sb1.orbit-lab.org.:5012", "http://pxe.sb1.orbit-lab.org.:5012"),
         # A gateway that has the services below a prefix.
         ("https://am1/omf/v5.4/", "https://am1/omf/v5.4"),
         ("http://xn--mnchen-3ya.example:1", "http://xn--mnchen-3ya.example:1"),

@@ -214,3 +214,66 @@ def test_nonsense_about_the_disk_is_refused(variables):
 )
 def test_units_of_sizes(text, size):
     assert sizes.parse(text) == size
+
+
+# -- one thing in several spellings, and things that look like one
+
+
+def labels(made):
+    return [(group["label"], group["nodes"]) for group in made["groups"]]
+
+
+def test_services_that_send_one_image_are_groups_of_their_own():
+    hosts = [host(1, y, orbit_image="a.ndz", orbit_frisbee_url=f"http://f{y}:5012") for y in (1, 2, 3)]
+    made = plan.make(hosts)
+    assert labels(made) == [
+        ("a.ndz", ["node1-1"]),
+        ("a.ndz (sb1.orbit-lab.org)", ["node1-2"]),
+        ("a.ndz (sb1.orbit-lab.org, http://f3:5012)", ["node1-3"]),
+    ]
+    assert len({node["group"] for node in made["nodes"].values()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "spellings"),
+    [
+        ("orbit_frisbee_url", ("http://f", "http://F:80", "HTTP://f/", " http://f ")),
+        ("orbit_domain", ("sb1.orbit-lab.org", "SB1.orbit-lab.org")),
+    ],
+)
+def test_one_service_in_several_spellings_is_asked_once(variable, spellings):
+    hosts = [host(1, y, orbit_image="a.ndz", **{variable: said}) for y, said in enumerate(spellings, 1)]
+    made = plan.make(hosts)
+    assert len(made["groups"]) == 1
+    (batch,) = plan.batches(made["nodes"].values(), "frisbee")
+    assert len(batch["nodes"]) == len(spellings)
+    assert {node["domain"] for node in batch["nodes"]} == {batch["domain"]}
+
+
+def test_a_node_set_and_an_hrn_that_is_no_text():
+    with pytest.raises(plan.PlanError, match=r"host node1-1: orbit_hrn is \['a'\]"):
+        plan.make([host(1, 1, orbit_image="a.ndz", orbit_hrn=["a"])], nodes="node1-1")
+
+
+@pytest.mark.parametrize("name", ["alpha", "node1-1"])
+@pytest.mark.parametrize("variable", ["orbit_x", "orbit_y"])
+def test_half_a_coordinate_is_refused(name, variable):
+    said = {"orbit_domain": "sb1.orbit-lab.org", "orbit_image": "a.ndz", variable: 3}
+    with pytest.raises(plan.PlanError, match=f"host {name}: {variable} is given alone"):
+        plan.make([plan.Host(name, ["all"], {**said, "orbit_control_ip": "10.0.0.1"})])
+
+
+@pytest.mark.parametrize(("x", "y"), [(3, 2), (3.0, 2.0), ("3", "2"), (" 3", "+2")])
+def test_coordinates_count_as_they_are_converted(x, y):
+    said = {"orbit_domain": "sb1.orbit-lab.org", "orbit_image": "a.ndz", "orbit_x": x, "orbit_y": y}
+    made = plan.make([plan.Host("alpha", ["all"], said)], nodes=[[3, 2]])
+    assert [(node["x"], node["y"]) for node in made["nodes"].values()] == [(3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [("a b", "image is 'a b', which is no image name"), (20260101, "image is 20260101, which YAML reads")],
+)
+def test_a_bad_image_of_the_command_line_is_named(image, words):
+    with pytest.raises(plan.PlanError, match=words):
+        plan.make([host(1, 1, orbit_image="a.ndz")], image=image)
