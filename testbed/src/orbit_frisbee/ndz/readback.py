@@ -9,12 +9,8 @@ import fcntl
 import mmap
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
-from orbit_frisbee.ndz.format import SECTOR, NdzError
-
-if TYPE_CHECKING:
-    from orbit_frisbee.ndz.unpack import Patch
+from orbit_frisbee.ndz.format import SECTOR, NdzError, Patch
 
 _WINDOW = 1 << 20
 """Bytes read at a time."""

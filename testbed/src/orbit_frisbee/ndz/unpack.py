@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 import threading
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from orbit_frisbee.ndz import gpt, relocate
 from orbit_frisbee.ndz.codec import Inflater, Workspace
@@ -26,6 +26,7 @@ from orbit_frisbee.ndz.format import (
     Buffer,
     ChunkIndex,
     NdzError,
+    Patch,
     Relocation,
 )
 
@@ -56,14 +57,6 @@ class Digest(Protocol):
 
     def update(self, data: Buffer, /) -> None:
         """Take in more data."""
-
-
-class Patch(NamedTuple):
-    """Bytes of a target that are others than the image's: at ``offset``, ``there`` instead of ``image``."""
-
-    offset: int
-    there: bytes
-    image: bytes
 
 
 class Target:
