@@ -154,6 +154,7 @@ class Services:
                     "image": stream.image,
                     "group": stream.group,
                     "port": stream.port,
+                    "server": self.streams.sender,
                     "pid": stream.pid,
                     "users": stream.users,
                     "time_left": max(0.0, stream.deadline - now),

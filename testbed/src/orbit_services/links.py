@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from orbit_frisbee.whole import drafted
+
 log = logging.getLogger(__name__)
 
 #: Seconds until a link is tried again that could not be removed.
@@ -139,10 +141,8 @@ class LinkFolder:
 
     def point(self, name: str, image: str) -> None:
         """Point a link at an image; at no moment is there no link or a half-made one."""
-        temporary = self.path / f".{self.prefix}{name}.new"
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(f"./{image}")
-        os.replace(temporary, self.link(name))
+        with drafted(self.link(name)) as draft:
+            draft.symlink_to(f"./{image}")
 
     def target(self, name: str) -> str | None:
         """Return the image that a link points at."""

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from orbit_frisbee.whole import replace_file
+
 VERSION = 1
 log = logging.getLogger(__name__)
 
@@ -57,11 +59,9 @@ class StateFile:
 
         Raises :class:`StateError`; the old one is still there then.
         """
-        temporary = self.path.with_name(self.path.name + ".new")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({"version": VERSION, **document}, indent=1), encoding="utf-8")
-            os.replace(temporary, self.path)
+            replace_file(self.path, json.dumps({"version": VERSION, **document}, indent=1))
         except OSError as error:
             raise StateError(
                 f"state file {self.path} cannot be written: {error.strerror or error}; make room or mend "

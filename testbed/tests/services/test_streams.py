@@ -64,6 +64,9 @@ def test_two_askers_at_the_same_moment_share_one_stream(make_world: MakeWorld) -
     addresses = {re.sub("</?OK>", "", reply.text) for reply in replies}
     assert len(addresses) == 1
     assert [stream["users"] for stream in shown(world)] == [6]
+    (stream,) = shown(world)
+    assert f"{stream['group']}:{stream['port']}" in addresses
+    assert stream["server"] == world.config.interface
     assert len(list(world.config.log_dir.glob("*.log"))) == 1
     for _ in range(5):
         assert stop(world, "baseline.ndz").startswith("<ERROR>Did not stop")

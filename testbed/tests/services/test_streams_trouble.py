@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import json
@@ -11,7 +12,7 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,26 +86,31 @@ def test_whatever_fails_nobody_waits_for_ever(make_world: MakeWorld, monkeypatch
 # -- a state that cannot be saved
 
 
+@contextlib.contextmanager
+def unwritable(path: Path) -> Iterator[None]:
+    """Let something be where a file belongs that no file can replace, not even root's."""
+    if path.exists():
+        path.unlink()
+    path.mkdir()
+    try:
+        yield
+    finally:
+        path.rmdir()
+
+
 def test_a_use_that_cannot_be_noted_is_not_counted(make_world: MakeWorld) -> None:
     world = make_world()
     get(world, "baseline.ndz")
-    new = world.config.state_file.with_name(world.config.state_file.name + ".new")
-    new.mkdir()
-    try:
+    with unwritable(world.config.state_file):
         assert get(world, "baseline.ndz").status == 500
         assert [stream["users"] for stream in shown(world)] == [1]
         # A stream that nobody could be told of is none.
         assert get(world, "other.ndz").status == 500
         assert [stream["image"] for stream in shown(world)] == ["baseline.ndz"]
-    finally:
-        new.rmdir()
     get(world, "baseline.ndz")
-    new.mkdir()
-    try:
+    with unwritable(world.config.state_file):
         assert stop(world, "baseline.ndz") == "internal error"
         assert [stream["users"] for stream in shown(world)] == [2]
-    finally:
-        new.rmdir()
     assert stop(world, "baseline.ndz").startswith("<ERROR>Did not stop")
     assert stop(world, "baseline.ndz").startswith("<OK>")
     assert shown(world) == []
@@ -117,14 +123,12 @@ def test_what_could_not_be_saved_is_saved_later(
 
     monkeypatch.setattr(app, "_SAVE_AGAIN", 0.01)
     world = make_world()
-    new = world.config.state_file.with_name(world.config.state_file.name + ".new")
-    new.mkdir()
-    assert world.send("A", "/pxe/setBootImage?node=node1-1&domain=" + DOMAIN).status == 500
-    # The link is there, and ends in its time: that is noted as soon as it can be.
-    assert list(world.links()) == ["0A0A0101"]
-    assert world.services.links.deadline("0A0A0101") is not None
-    assert world.services._expiry is not None
-    new.rmdir()
+    with unwritable(world.config.state_file):
+        assert world.send("A", "/pxe/setBootImage?node=node1-1&domain=" + DOMAIN).status == 500
+        # The link is there, and ends in its time: that is noted as soon as it can be.
+        assert list(world.links()) == ["0A0A0101"]
+        assert world.services.links.deadline("0A0A0101") is not None
+        assert world.services._expiry is not None
     wait_until(lambda: "0A0A0101" in world.saved()["links"], "the note")
 
 

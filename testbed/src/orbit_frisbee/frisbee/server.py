@@ -52,6 +52,7 @@ from orbit_frisbee.frisbee.net import (
 )
 from orbit_frisbee.frisbee.pace import MAKE_UP_SECONDS, Pacer
 from orbit_frisbee.frisbee.work import WorkQueue
+from orbit_frisbee.whole import replace_file
 
 REPLIES_PER_SECOND: Final = 200
 _REPLY_BURST: Final = 20
@@ -616,10 +617,8 @@ class Server:
         path = self.config.stats
         if path is None:
             return
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            temporary.write_text(json.dumps(self.stats(ended=ended), indent=1) + "\n")
-            temporary.replace(path)
+            replace_file(path, json.dumps(self.stats(ended=ended), indent=1) + "\n")
         except OSError as error:
             self._log(f"{path}: cannot write statistics: {error.strerror}", time.monotonic())
 

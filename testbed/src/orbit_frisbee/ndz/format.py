@@ -104,6 +104,14 @@ class Relocation(NamedTuple):
     length: int
 
 
+class Patch(NamedTuple):
+    """Bytes of a target that are others than the image's: at ``offset``, ``there`` instead of ``image``."""
+
+    offset: int
+    there: bytes
+    image: bytes
+
+
 class ChunkIndex:
     """A validated chunk index.
 

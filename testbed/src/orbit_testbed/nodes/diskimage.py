@@ -18,6 +18,7 @@ from pathlib import Path
 
 import orbit_frisbee.ndz
 from orbit_frisbee.ndz import manifest
+from orbit_frisbee.whole import drafted, replace_file
 from orbit_testbed.nodes import tree
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.host import program
@@ -191,14 +192,10 @@ def copy_unless_same(source: Path, target: Path, identity: str) -> None:
     wanted = source.stat()
     there = target.stat() if target.is_file() else None
     if there is None or (there.st_size, there.st_mtime_ns) != (wanted.st_size, wanted.st_mtime_ns):
-        draft = target.with_name(f".{target.name}.new")
-        shutil.copy2(source, draft)
-        draft.replace(target)
+        with drafted(target) as draft:
+            shutil.copy2(source, draft)
     if not _has_manifest(target, identity):
-        sidecar = manifest.path_of(target)
-        draft = sidecar.with_name(f".{sidecar.name}.new")
-        draft.write_bytes(manifest.of_image(target, identity).encode())
-        draft.replace(sidecar)
+        replace_file(manifest.path_of(target), manifest.of_image(target, identity).encode())
 
 
 def _has_manifest(image: Path, identity: str) -> bool:

@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from orbit_frisbee.whole import replace_file
+
 
 def start_time(pid: int) -> int | None:
     """Return the start time of a process in clock ticks since boot, None when there is no such process."""
@@ -48,9 +50,7 @@ class ProcessId:
 
     def save(self, path: Path) -> None:
         """Write the identity to a file, at once or not at all."""
-        temporary = path.with_name(path.name + ".new")
-        temporary.write_text(json.dumps({"pid": self.pid, "started": self.started}) + "\n")
-        os.replace(temporary, path)
+        replace_file(path, json.dumps({"pid": self.pid, "started": self.started}) + "\n")
 
     def alive(self) -> bool:
         """Whether this very process still runs."""

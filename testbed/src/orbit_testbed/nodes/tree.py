@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
+from orbit_frisbee.whole import drafted
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.host import program
 
@@ -187,10 +188,8 @@ def make_hostkey(path: Path) -> Path:
     """Make a dropbear host key unless there is one; return its path."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(path.name + ".new")
-        draft.unlink(missing_ok=True)
-        _make_key([program("dropbearkey"), "-t", "ed25519", "-f", str(draft)])
-        draft.rename(path)
+        with drafted(path) as draft:
+            _make_key([program("dropbearkey"), "-t", "ed25519", "-f", str(draft)])
     return path
 
 

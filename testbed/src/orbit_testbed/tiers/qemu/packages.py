@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from orbit_frisbee.whole import replace_file
 from orbit_testbed.nodes import host, tree
 from orbit_testbed.nodes.errors import TestbedError
 
@@ -252,9 +253,8 @@ def packages() -> Packages:
     }
     found = fetch(list(wanted.values()))
     folders = {part: found[name] for part, name in wanted.items()}
-    draft = home() / f".current.{os.getpid()}"
-    draft.write_text(json.dumps({part: folder.name for part, folder in folders.items()}, indent=1) + "\n")
-    draft.replace(home() / _NOTE)
+    names = {part: folder.name for part, folder in folders.items()}
+    replace_file(home() / _NOTE, json.dumps(names, indent=1) + "\n")
     return Packages(**folders)
 
 
