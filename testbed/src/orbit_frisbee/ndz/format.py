@@ -87,14 +87,6 @@ class Region(NamedTuple):
         return self.start + self.count
 
 
-class Patch(NamedTuple):
-    """Bytes of a target that are others than the image's: at ``offset``, ``there`` instead of ``image``."""
-
-    offset: int
-    there: bytes
-    image: bytes
-
-
 class Relocation(NamedTuple):
     """Bytes that depend on where the partition lies: ``length`` bytes at ``offset`` of ``sector``."""
 
