@@ -137,6 +137,10 @@ streams:
       description: UDP port.
       type: int
       sample: 7000
+    server:
+      description: Address from which the stream is sent, where the service tells it.
+      type: str
+      sample: 10.0.0.200
     time_left:
       description: Seconds until the service ends the stream by itself; null when it does not say.
       type: float
@@ -248,7 +252,7 @@ def work(module: AnsibleModule, connection: Connection) -> Results:
     return {
         "changed": False,
         "images": answers,
-        "streams": [stream._asdict() for stream in status.streams],
+        "streams": [_as_dict(stream) for stream in status.streams],
         "bandwidth": status.bandwidth,
         "dialect": client.speaker.dialect.name,
     }
@@ -262,6 +266,14 @@ def _describe(sidecar: Sidecar, with_text: bool) -> Results:
     if with_text:
         described["packed"] = base64.b64encode(zlib.compress(sidecar.text, 1)).decode("ascii")
     return described
+
+
+def _as_dict(stream: Stream) -> t.Dict[str, t.Any]:
+    """Return a stream as a result; the sender's address is there only where the service tells it."""
+    found = stream._asdict()
+    if stream.server is None:
+        del found["server"]
+    return dict(found)
 
 
 def main() -> None:
