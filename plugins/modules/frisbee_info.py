@@ -209,6 +209,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.orbit.imaging.plugins.module_utils.frisbee import (
     FrisbeeClient,
     Sidecar,
+    Stream,
     check_image_name,
 )
 from ansible_collections.orbit.imaging.plugins.module_utils.module import (
