@@ -74,14 +74,13 @@ class ActionModule(ActionBase):
 
 def _begin(made: dict[str, t.Any]) -> dict[str, t.Any]:
     """Return the record of a planned run before its first step."""
-    usual = {name: spec.get("default") for name, spec in settings.specification().items()}
-    # All nodes agree on these.
-    setting = next((node["settings"] for node in made["nodes"].values()), usual)
+    # All nodes agree on what is needed here.
+    setting = next((node["settings"] for node in made["nodes"].values()), None) or settings.resolve({})
     identity = f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
     now = time.time()
     return {
         "id": identity,
-        "dir": os.path.join(os.path.expanduser(setting["orbit_run_dir"]), identity),
+        "dir": os.path.join(setting["orbit_run_dir"], identity),
         "console": setting["orbit_console"],
         "playbooks": command.playbooks(),
         "started_at": now,

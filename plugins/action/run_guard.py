@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims, guard
-from ansible_collections.orbit.imaging.plugins.plugin_utils.play import guarding
+from ansible_collections.orbit.imaging.plugins.plugin_utils.play import guarding, hosts
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
 
 Record = dict[str, t.Any]
@@ -38,7 +38,7 @@ class ActionModule(ActionBase):
         )
         result["changed"] = False
         folder = str(arguments["run"])
-        hostvars = (task_vars or {}).get("hostvars", {})
+        hostvars = hosts.Tokens(self)
         try:
             record = records.load(folder)
             if arguments["state"] == "released":
@@ -46,7 +46,7 @@ class ActionModule(ActionBase):
             else:
                 result.update(self._start(record, arguments["claimed"], hostvars))
             records.save(record)
-        except (guard.GuardError, claims.ClaimError, records.RecordError) as error:
+        except (guard.GuardError, claims.ClaimError, records.RecordError, OSError) as error:
             if arguments["state"] == "released":
                 # The report that follows tells it; nothing else would be won by an end here.
                 return {**result, "left": [str(error)], "msg": str(error)}
@@ -63,7 +63,7 @@ class ActionModule(ActionBase):
         nodes = record["nodes"]
         if not nodes:
             return {"msg": "no nodes to claim", "claimed": {}}
-        said: dict[str, t.Any] = {}
+        said: t.Any = {}
         if self._task.check_mode:
             held = claims.holders(guarding.paths(record))
             if mode != "refuse":
@@ -80,6 +80,9 @@ class ActionModule(ActionBase):
                 "Wait for that run, end it, or choose other nodes."
             )
         claimed = said.get("skipped") or {}
+        if len(claimed) == len(nodes) and mode == "skip" and not self._task.check_mode:
+            # Of a run without nodes nothing would be released in the end.
+            guarding.release(record, hostvars)
         if mode == "skip":
             record["nodes"] = {name: node for name, node in nodes.items() if name not in claimed}
         record["claimed"] = claimed

@@ -178,7 +178,8 @@ def work(module: AnsibleModule, connection: Connection) -> t.Dict[str, t.Any]:
     if image:
         check_image_name(image, "memory image")
     client = PxeClient(connection, module.params["dialect"], domain)
-    dialect = client.speaker.dialect.name  # asked for first: what is no service is told so
+    # Asked for first, so that an address without a service gives a clear error.
+    dialect = client.speaker.dialect.name
     # The same question in check mode and before it is done, so that both come to the same end.
     missing = client.check_image(image, client.look()) if present else None
     if missing:

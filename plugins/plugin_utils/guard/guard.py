@@ -688,6 +688,9 @@ class Guard:
         lost = self._lost()
         if lost:
             answer["lost"] = lost
+        taken = self._mine.taken_by_others()
+        if taken:
+            answer["taken"] = {name: str(holder) for name, holder in taken.items() if not holder.unreadable}
         return answer
 
     def _clean_up(self) -> None:

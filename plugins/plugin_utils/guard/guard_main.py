@@ -3,8 +3,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The program of the run guard: ``python guard_main.py RUN``, started by :func:`guard.start` alone.
 
-A program of its own instead of a fork of ansible-playbook, so that it is small, has nothing of the playbook's
-open, and bears its own name: who ends all processes called ansible-playbook leaves the guard to its work.
+A program of its own instead of a fork of ansible-playbook, so that it is small, has none of its files open,
+and has a name of its own: a killall of ansible-playbook does not end it.
 """
 
 from __future__ import annotations

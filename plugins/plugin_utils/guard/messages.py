@@ -129,12 +129,14 @@ class Note(_Note, total=False):
 class Answer(t.TypedDict, total=False):
     """What the guard answers.
 
-    ``lost``: nodes whose claim was lost, if any. ``refused``: why a note was not taken, which is no reason
+    ``lost``: nodes whose claim was lost, if any; ``taken``: those of them that another run has now, with its
+    name. ``refused``: why a note was not taken, which is no reason
     to end the run. ``warnings``: what a person should know, if anything. ``undone`` and ``left``: what was,
     and what could not be undone, in words. ``skipped`` and ``held``: answers to the start.
     """
 
     lost: list[str]
+    taken: dict[str, str]
     refused: str
     warnings: list[str]
     foreign: list[bool | None]

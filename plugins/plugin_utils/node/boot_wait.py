@@ -37,7 +37,7 @@ _LOOK = 0.1
 # Facts of a kind that a node may have. A node that says more of them is no worse known by fewer.
 _MANY = 64
 _FACT = 1000
-# Letters of which names of files may consist that ssh is told of.
+# Characters of the file names that can be given to ssh.
 _PLAIN = re.compile(r"[A-Za-z0-9_.,+@:/-]+")
 
 

@@ -23,7 +23,7 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import guard
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.fleet import Fleet
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.resets import Resets
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
-from ansible_collections.orbit.imaging.plugins.plugin_utils.play import walker
+from ansible_collections.orbit.imaging.plugins.plugin_utils.play import hosts, walker
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play.steps import MODULES, STEPS, Step
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records, tokens
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.progress import Progress
@@ -74,7 +74,7 @@ class Edge:
         self._action = action
         self._task_vars = task_vars
         self.check = bool(action._task.check_mode)
-        self.hostvars = task_vars.get("hostvars", {})
+        self.hostvars: t.Mapping[str, t.Mapping[str, t.Any]] = hosts.Tokens(action)
 
     def run_module(self, name: str, arguments: dict[str, t.Any]) -> t.Mapping[str, t.Any]:
         """Run a module by the task's connection: with delegate_to, on the host that reaches the services."""

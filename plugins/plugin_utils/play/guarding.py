@@ -57,16 +57,17 @@ def tell(record: Record, hostvars: HostVars, step: str, message: dict[str, t.Any
     """
     if record.get("unguarded"):
         return
-    if "streams" in message:
-        message["streams"] = [tokens.spend(batch, hostvars) for batch in message["streams"]]
-    note = {"say": "note", "step": step, **message}
     try:
+        if "streams" in message:
+            message["streams"] = [tokens.spend(batch, hostvars) for batch in message["streams"]]
+        note = {"say": "note", "step": step, **message}
         try:
             answer = guard.tell(record["dir"], note, timeout=_TELL)
         except guard.GuardGone:
             _start_again(record, hostvars, step)
             answer = guard.tell(record["dir"], note, timeout=_TELL)
-    except (guard.GuardError, claims.ClaimError) as error:
+    except Exception as error:
+        # No process can be made, a token cannot be worked out: whatever it is, the run must come to its end.
         record["unguarded"] = f"since the step {step}: {error}"
         records.save(record)
         return
@@ -77,13 +78,18 @@ def _start_again(record: Record, hostvars: HostVars, step: str) -> None:
     again = config(record, hostvars, skip=True)
     again.update(resume=True, streams=_services(record, hostvars))
     said = guard.start(again)
-    for name, holder in (said.get("skipped") or {}).items():
-        words = f"the run guard was gone, and the node has been claimed since by {holder}"
-        records.fail(record["nodes"][name], "claimed_elsewhere", words)
+    _leave_to_others(record, said.get("skipped") or {}, "the run guard was gone")
     record.setdefault("warnings", []).append(
         f"the run guard was gone at the step {step}; another was started"
     )
     records.save(record)
+
+
+def _leave_to_others(record: Record, holders: t.Mapping[str, str], why: str) -> None:
+    for name, holder in holders.items():
+        words = f"{why}, and the node has been claimed since by {holder}"
+        if name in record["nodes"]:
+            records.fail(record["nodes"][name], "claimed_elsewhere", words)
 
 
 def _services(record: Record, hostvars: HostVars) -> list[t.Any]:
@@ -98,6 +104,7 @@ def _warn(record: Record, answer: t.Mapping[str, t.Any]) -> None:
         found.append(f"the run guard did not take a note: {answer['refused']}")
     if answer.get("lost"):
         found.append(f"the claims of {', '.join(answer['lost'])} were removed by somebody")
+    _leave_to_others(record, answer.get("taken") or {}, "its claim was removed")
     if found:
         record["warnings"] = list(dict.fromkeys([*record.get("warnings", []), *found]))
 

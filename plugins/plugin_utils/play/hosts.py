@@ -21,7 +21,7 @@ from ansible.template import Templar
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node import connection
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
-from ansible_collections.orbit.imaging.plugins.plugin_utils.run import settings
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import settings, tokens
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.plan import Group, Host
 
 # What a playbook's user may call the image and the nodes, beside the role's own variables. The inventory is
@@ -67,6 +67,26 @@ def read(action: ActionBase, task_vars: dict[str, t.Any]) -> Play:
     :raises PlayError: when the play is of a kind in which a run cannot be.
     """
     return _Reader(action, task_vars).play()
+
+
+class Tokens(dict[str, dict[str, t.Any]]):
+    """The service token of each host, fetched from its variables when it is asked for.
+
+    Ansible's own ``hostvars`` does not have what the play, a role or an include says; here all of it counts.
+    """
+
+    def __init__(self, action: ActionBase) -> None:
+        super().__init__()
+        self._task = action._task
+        self._loader = action._loader
+
+    def __missing__(self, name: str) -> dict[str, t.Any]:
+        manager = self._task.get_variable_manager()
+        host = manager._inventory.get_host(name)
+        variables = manager.get_vars(play=self._task.play, host=host, task=self._task)
+        token = Templar(loader=self._loader, variables=variables).template(variables[tokens.VARIABLE])
+        self[name] = {tokens.VARIABLE: plain(token)}
+        return self[name]
 
 
 class _Reader:

@@ -165,9 +165,14 @@ def _unused(record: Record, _step: Step) -> list[dict[str, t.Any]]:
 def _ends_of(record: Record, item: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
     """Return what became of the streams of one service so far."""
     for answer in record["found"].setdefault("end", []):
-        if all(answer["item"][key] == item[key] for key in ("url", "domain", "user", "dialect")):
-            return t.cast("list[dict[str, t.Any]]", answer["streams"])
+        if _is_same_service(answer["item"], item):
+            # There are none where the module as a whole has failed.
+            return t.cast("list[dict[str, t.Any]]", answer["streams"] or [])
     return []
+
+
+def _is_same_service(one: t.Mapping[str, t.Any], other: t.Mapping[str, t.Any]) -> bool:
+    return all(one[key] == other[key] for key in ("url", "domain", "user", "dialect"))
 
 
 def _ended(record: Record, _step: Step, answers: Answers, _now: float) -> None:
@@ -181,7 +186,7 @@ def _ended(record: Record, _step: Step, answers: Answers, _now: float) -> None:
                 words = stream["msg"]
             before[stream["image"]] = {**stream, "uses": uses, "msg": words}
         ends = record["found"]["end"]
-        ends[:] = [one for one in ends if one["streams"] is not _ends_of(record, answer["item"])]
+        ends[:] = [one for one in ends if not _is_same_service(one["item"], answer["item"])]
         # Without streams the module as a whole has failed, and its message says why.
         streams = list(before.values()) or answer.get("streams")
         ends.append({"item": answer["item"], "msg": answer.get("msg"), "streams": streams})
@@ -235,13 +240,14 @@ STEPS: dict[str, Step] = {
         ),
         Step("reset", "cmc_power", {"state": "reset"}, cause="power_failed", judge=_nodes),
         Step("client", "frisbee_client", intends=_nodes_wanted),
-        # Every node of the run, also those that failed: a link that stays would catch one at its next boot.
+        # Also those that failed: a link that stays would catch one at its next boot.
         Step(
             "unlink",
             "pxe_link",
             {"state": "absent", "image": None},
-            nodes=records.everybody,
+            nodes=records.ours,
             cause="link_failed",
+            intends=_no_more,
             confirms=True,
             judge=_nodes,
         ),

@@ -37,7 +37,7 @@ class Host(t.Protocol):
 
     #: Whether nothing may be changed.
     check: bool
-    #: Variables of all hosts: tokens are fetched from there.
+    #: Variables of hosts, of which there is at least the token.
     hostvars: t.Mapping[str, t.Mapping[str, t.Any]]
 
     def run_module(self, name: str, arguments: dict[str, t.Any]) -> t.Mapping[str, t.Any]:
@@ -58,9 +58,9 @@ def walk(folder: str, name: str, host: Host, **options: t.Any) -> dict[str, t.An
     step = STEPS[name]
     record = records.load(folder)
     before = _cpu()
+    failed_before = {node["name"] for node in records.failed(record)}
     if step.intends is not None:
         _tell(record, step, host, step.intends(step.nodes(record)))
-    failed_before = {node["name"] for node in records.failed(record)}
     said = _ask_services(record, step, host, options) if step.service else _watch(record, step, host)
     if not step.asks and (step.cause or not step.service):
         records.close(record, step.name, time.time(), _cpu() - before)

@@ -25,6 +25,9 @@ def tell(record: t.Mapping[str, t.Any], check: bool) -> tuple[list[str], list[st
             lines += said
             wrong += bad
     lines += [f"left behind: {words}" for words in record.get("left_behind", [])]
+    if record.get("unguarded"):
+        lines.append(f"the nodes had no guard {record['unguarded']}")
+    lines += record.get("warnings", [])
     if not lines and not wrong:
         lines = ["nothing was found"]
     return lines, list(dict.fromkeys(wrong))

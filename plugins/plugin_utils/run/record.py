@@ -119,6 +119,11 @@ def active(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
     return [node for node in record["nodes"].values() if node["outcome"] in (None, outcomes.IMAGED)]
 
 
+def ours(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+    """Return the nodes of the run but for those that another run has claimed since, with their links."""
+    return [node for node in everybody(record) if node["outcome"] != "claimed_elsewhere"]
+
+
 def booting(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
     """Return the nodes that have not failed so far and are to run their new disk in the end."""
     return [node for node in active(record) if last_step(node) == "proof"]
@@ -251,8 +256,7 @@ def close(
 
 def not_undone(record: t.Mapping[str, t.Any]) -> list[str]:
     """Return, in words, what of a run was not seen to be taken back."""
-    linked = [name for name, node in record["nodes"].items() if "link" in node["steps"]]
-    left = [name for name in linked if "unlink" not in record["nodes"][name]["steps"]]
+    left = [n["name"] for n in ours(record) if "link" in n["steps"] and "unlink" not in n["steps"]]
     found = [f"links of {', '.join(left)}"] if left else []
     for stream in record.get("streams", []):
         found += [

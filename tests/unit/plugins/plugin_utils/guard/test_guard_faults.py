@@ -226,9 +226,12 @@ def test_the_link_of_a_node_that_another_run_has_by_now_is_left_to_it(playbook, 
     other.take(run.paths)
     os.kill(pid, signal.SIGCONT)
     try:
+        told = run.note("unlink")
         answer = run.tell(say="release")
     finally:
         other.release()
+    assert told["lost"] == ["node1-1"]
+    assert "run run-2 of bob" in told["taken"]["node1-1"]
     assert answer["lost"] == ["node1-1"]
     assert "run run-2 of bob" in answer["left"][0]
     assert service.times("/pxe/clear") == 0

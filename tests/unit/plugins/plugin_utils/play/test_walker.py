@@ -14,6 +14,7 @@ from ansible_collections.orbit.imaging.plugins.module_utils import outcome
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import guard
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play import walker
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play.steps import MODULES, STEPS
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import findings
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan, record as records
 
 
@@ -139,7 +140,7 @@ def test_a_whole_run_is_imaged(run, told):
     ]  # fmt: skip
     assert [(m["step"], "results" in m) for m in told] == [
         ("link", False), ("serve", False), ("serve", True), ("client", False),
-        ("unlink", True), ("stop", False), ("stop", True),
+        ("unlink", False), ("unlink", True), ("stop", False), ("stop", True),
     ]  # fmt: skip
     # The guard is told before, so it has the token; the record is on the disk.
     assert {batch.get("token") for batch in told[1]["streams"]} == {"abc", None}
@@ -239,6 +240,59 @@ def test_claims_that_were_removed_are_told(run, monkeypatch):
     monkeypatch.setattr(guard, "tell", lambda *a, **k: {"lost": ["node1-1"]})
     walker.walk(run, "link", Host())
     assert records.load(run)["warnings"] == ["the claims of node1-1 were removed by somebody"]
+
+
+def test_a_node_that_another_run_has_by_now_is_left_to_it(run, monkeypatch):
+    def tell(folder, message, timeout=0.0):
+        taken = message["step"] == "unlink"
+        return {"lost": ["node1-1"], "taken": {"node1-1": "run r2 of eve"}} if taken else {}
+
+    monkeypatch.setattr(guard, "tell", tell)
+    for name in ("link", "serve", "reset", "client"):
+        walker.walk(run, name, Host())
+    host = Host()
+    said = walker.walk(run, "unlink", host)
+    assert said["failed_nodes"] == ["node1-1"]
+    assert sorted(n["name"] for _module, a in host.asked for n in a["nodes"]) == ["node1-2", "node2-1"]
+    record = records.load(run)
+    assert outcomes(run)["node1-1"] == "claimed_elsewhere"
+    assert record["nodes"]["node1-1"]["evidence"].endswith("claimed since by run r2 of eve")
+    assert not any("links" in words for words in records.not_undone(record))
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("orbit_service_token"), OSError(11, "no process"), RuntimeError()]
+)
+def test_whatever_keeps_the_guard_from_being_told_the_run_goes_on(run, monkeypatch, error):
+    def broken(*_args, **_more):
+        raise error
+
+    monkeypatch.setattr(guard, "tell", broken)
+    assert walker.walk(run, "serve", Host())["failed_nodes"] == []
+    assert records.load(run)["unguarded"].startswith("since the step serve: ")
+
+
+def test_a_token_that_cannot_be_worked_out_is_evidence(run, told):
+    host = Host()
+    host.hostvars = {}
+    assert walker.walk(run, "serve", host)["failed_nodes"] == ["node1-1"]
+    assert records.load(run)["unguarded"].startswith("since the step serve: ")
+
+
+@pytest.mark.parametrize("answer", [{"failed": True, "msg": "frisbee is down"}, {"streams": None}])
+def test_a_service_that_is_down_when_streams_are_ended_is_told(run, told, answer):
+    record = records.load(run)
+    record["found"] = {"in_use": []}
+    records.save(record)
+    walker.walk(run, "streams", Host(frisbee_info=lambda _a: {"streams": [{"image": "a.ndz"}]}))
+    said = walker.walk(run, "end", Host(frisbee_server=lambda _a: answer))
+    assert said["again"] is False
+    _lines, wrong = findings.tell(records.load(run), False)
+    assert wrong
+    # A second try is asked for the same, and what it says is what counts.
+    ended = [{"image": "a.ndz", "ok": True, "changed": True, "state": "stopped", "msg": "stopped"}]
+    assert walker.walk(run, "end", Host(frisbee_server=lambda _a: {"streams": ended}))["again"] is False
+    assert findings.tell(records.load(run), False)[1] == []
 
 
 def test_check_mode_asks_and_tells_nobody(run, told):

@@ -277,3 +277,11 @@ def test_coordinates_count_as_they_are_converted(x, y):
 def test_a_bad_image_of_the_command_line_is_named(image, words):
     with pytest.raises(plan.PlanError, match=words):
         plan.make([host(1, 1, orbit_image="a.ndz")], image=image)
+
+
+@pytest.mark.parametrize(
+    "nodes", ["n\u00f6d\u00e9", ["n\u00f6d\u00e9"], [["n\u00f6d\u00e9"]]], ids=["text", "list", "nested"]
+)
+def test_a_name_beyond_ascii_is_shown_as_it_was_written(nodes):
+    with pytest.raises(plan.PlanError, match=r"-e nodes, column [12]: 'n\u00f6d\u00e9' is not a node name"):
+        plan.make([host(1, 1, orbit_image="a.ndz")], nodes=nodes)
