@@ -38,6 +38,8 @@ def machines(tmp_path):
         check=False,
     )
     if doctor.returncode != 0:
+        # It names what is missing; one that has no word for it is broken itself.
+        assert doctor.stdout.strip(), doctor.stderr
         pytest.skip(f"no virtual machines here: {doctor.stdout.strip()}")
     # All tests that boot virtual machines take this lock: two machines are what two cores boot well.
     with pathlib.Path(f"/tmp/orbit-testbed-machines-{os.getuid()}.lock").open("w") as lock:

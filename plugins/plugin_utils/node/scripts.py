@@ -110,21 +110,28 @@ case "$is" in block|file) describe_disk;; esac
 [ "$is" = block ] && describe_use
 
 # What the client's help says it can. Clients that do not know the option show their usage and end; one that
-# does not end is ended.
+# does not end is ended. It may be a wrapper script: in a session of its own it is ended with all that it has
+# started, and it speaks into a file, as who else has a pipe open keeps the end off that is waited for.
 usage() {
+  rm -rf "$dir.help"; mkdir "$dir.help" || return
   (
-    "$client" --help </dev/null 2>&1 &
+    own=; command -v setsid && own=setsid
+    (ulimit -f 128; exec $own "$client" --help) >"$dir.help/text" 2>&1 </dev/null &
     asked=$!
-    (sleep 5; kill -9 "$asked") >/dev/null 2>&1 &
+    (sleep 5; kill -9 "-$asked" "$asked") &
+    timer=$!
     wait "$asked"
-    kill $!
-  ) 2>/dev/null | head -c 65536
+    kill "$timer"
+    [ -n "$own" ] && kill -9 "-$asked"
+  ) >/dev/null 2>&1
+  help=$(head -c 65536 "$dir.help/text")
+  rm -rf "$dir.help"
 }
 with_server=
 if command -v "$client" >/dev/null 2>&1; then
   say client found
   if [ "$ask" = yes ]; then
-    help=$(usage)
+    help=; usage 2>/dev/null
     for option in manifest verify resume; do
       case "$help" in *--$option*) say can "$option";; esac
     done
@@ -208,14 +215,31 @@ start() {
   follow
 }
 
+# Who runs the client and has come from it: what writes may be the program of a wrapper script.
+family() {
+  found=; before=none
+  read -r pid 2>/dev/null <"$dir/pid" && found=$pid || return
+  while [ "$found" != "$before" ]; do
+    before=$found
+    for file in /proc/[0-9]*/stat; do
+      stat=; IFS= read -r stat 2>/dev/null <"$file"
+      set -- ${stat##*) }
+      case " $found " in
+        *" ${stat%% *} "*) ;;
+        *" $2 "*) found="$found ${stat%% *}";;
+      esac
+    done
+  done
+}
+
 tail=; watcher=
 while IFS= read -r word; do
   case "$word" in
     manifest\ *) take "${word#manifest }";;
     go|go\ *) if [ -d "$dir" ]; then follow; else start "${word#go}"; fi;;
     # A client that was suspended does not hear of its end before it goes on.
-    stop) pid=; read -r pid <"$dir/pid" && kill "$pid" && kill -CONT "$pid";;
-    kill) pid=; read -r pid <"$dir/pid" && kill -KILL "$pid";;
+    stop) family && { kill $found; kill -CONT $found; } 2>/dev/null;;
+    kill) family && kill -KILL $found 2>/dev/null;;
     bye) break;;
   esac
 done

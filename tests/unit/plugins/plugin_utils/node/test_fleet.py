@@ -87,6 +87,19 @@ def test_a_silent_client_is_stalled_and_stopped(tmp_path, run, rest):
         assert time.monotonic() < deadline, "the client still runs"
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("rest", ["sleep 600", "kill -STOP $$"], ids=["sleeps", "is suspended"])
+def test_a_silent_client_that_is_a_wrapper_is_stopped_with_what_writes(tmp_path, run, rest, shell):
+    program = f'echo $$ >"$(dirname "$0")/pid"; {rest}; sleep 600'
+    client = f"#!/bin/sh\nsh -c '{program}' \"$0\"\nexit $?\n"
+    node = fleetkit.make_node(tmp_path, client=client, orbit_stall_timeout=1, shell=" ".join(shell))
+    assert run(node)["node1-1"]["cause"] == "stalled"
+    pid = int((tmp_path / "node1-1" / "pid").read_text())
+    deadline = time.monotonic() + 180
+    while alive(pid):
+        assert time.monotonic() < deadline, "the client's program still runs"
+
+
 def test_refused_connections_are_tried_again(tmp_path, run):
     node = fleetkit.make_node(tmp_path)
     with open(os.path.join(node["state"], "refuse"), "w") as stream:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import glob
+import os
 import shutil
+import signal
 import time
 import uuid
 from unittest import mock
@@ -20,7 +22,7 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.run.progress import 
 
 from ...manifestkit import DIGEST, make
 from . import fleetkit
-from .test_fleet import SHELLS
+from .test_fleet import SHELLS, alive
 
 # A client that checks what it does; with "cannot" in its folder, one that only says that it can.
 CHECKING = """\
@@ -62,6 +64,7 @@ def run(tmp_path):
 
     yield _run
     for name in made:
+        assert not glob.glob(f"/tmp/orbit-{name}-*.help")
         for folder in glob.glob(f"/tmp/orbit-{name}-*"):
             shutil.rmtree(folder)
 
@@ -158,6 +161,45 @@ def test_a_client_that_does_not_answer_is_not_waited_for(tmp_path, run):
     report = run(checking(tmp_path, client=hangs + fleetkit.GOOD))
     assert report["verified"] is False
     assert report["bytes_written"] == 65536
+
+
+# Wrapper scripts whose program holds their output open, and what becomes of them and of it.
+WRAPPERS = {
+    "both hang": "sleep 1000 & echo $! >{pids}; wait",
+    "its program hangs": "sleep 1000 & echo $! >{pids}",
+    "in the foreground": "sh -c 'echo $$ >{pids}; exec sleep 1000'; :",
+    "its program talks on": "yes usage & echo $! >{pids}; wait",
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("does", WRAPPERS.values(), ids=WRAPPERS)
+def test_a_client_that_is_a_wrapper_is_ended_with_what_it_started(tmp_path, run, does, shell):
+    pids = tmp_path / "pids"
+    wrapper = f'#!/bin/sh\nif [ "$1" = --help ]; then echo --server; {does.format(pids=pids)}; exit; fi\n'
+    node = fleetkit.make_node(tmp_path, client=wrapper + fleetkit.GOOD, shell=" ".join(shell))
+    node["stream"]["server"] = "10.0.0.9"
+    assert run(node)["bytes_written"] == 65536
+    # What it said before counts.
+    assert arguments(tmp_path)[0][6:8] == ["--server", "10.0.0.9"]
+    assert pids.read_text().split()
+    assert not [pid for pid in pids.read_text().split() if alive(int(pid))]
+
+
+def test_what_a_client_has_let_go_is_not_waited_for(tmp_path, run):
+    """It has left its session; its end is nobody's business, but it holds the output open."""
+    pids = tmp_path / "pids"
+    lets_go = f"setsid sh -c 'echo $$ >{pids}.new; mv {pids}.new {pids}; exec sleep 1000' &"
+    waits = f"while ! [ -e {pids} ]; do sleep 0.1; done"
+    client = f'#!/bin/sh\nif [ "$1" = --help ]; then echo --server; {lets_go} {waits}; exit; fi\n'
+    node = fleetkit.make_node(tmp_path, client=client + fleetkit.GOOD)
+    node["stream"]["server"] = "10.0.0.9"
+    try:
+        assert run(node)["bytes_written"] == 65536
+        assert arguments(tmp_path)[0][6:8] == ["--server", "10.0.0.9"]
+        assert alive(int(pids.read_text()))
+    finally:
+        os.kill(int(pids.read_text()), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
