@@ -187,7 +187,7 @@ def test_hang_up(stand: Stand, programs: Programs) -> None:
 
 def test_an_interrupted_client(stand: Stand, programs: Programs) -> None:
     path, disk = stand.image(20)
-    _, where = programs.server(path, "-W", "50000000")
+    _, where = programs.server(path, "-W", "5000000")
     client = programs.client(*where, str(stand.disk(len(disk))))
     assert client.stdout is not None
     client.stdout.readline()

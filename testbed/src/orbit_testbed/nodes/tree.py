@@ -162,8 +162,7 @@ def cached(folder: Path, name: str, build: Callable[[Path], None]) -> Path:
     if target.exists():
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{name}.{os.getpid()}"
-    remove(draft)
+    draft = folder / f".{name}.{os.urandom(8).hex()}"
     try:
         build(draft)
         try:
