@@ -105,7 +105,7 @@ def make(
         chosen = _choose(hosts, limited, elsewhere)
     said = {repr(host.image): host.image for host in chosen if host.image is not None}
     # What is said for all of them is told once.
-    mistakes += [f"image: {settings.image_mistake(value)}" for value in said.values() if _is_bad(value)]
+    mistakes += [bad for bad in map(settings.image_mistake, said.values()) if bad][:3]
     records: dict[str, dict[str, t.Any]] = {}
     numbers: dict[str, int] = {}
     for host in chosen:
@@ -120,6 +120,7 @@ def make(
             records[host.name] = record
     mistakes += _twice(records, "control_ip", "control address")
     mistakes += _twice(records, "hrn", "name on the services")
+    mistakes += _twice_in_place(records)
     image_groups = _groups(records, chosen, groups)
     if need_image:
         mistakes += [mistake for group in image_groups for mistake in _give_quorum(group, records)]
@@ -127,10 +128,6 @@ def make(
     if mistakes:
         raise PlanError("\n".join(_fold(mistakes)))
     return {"nodes": records, "groups": image_groups}
-
-
-def _is_bad(image: t.Any) -> bool:
-    return bool(settings.image_mistake(image))
 
 
 # Settings that concern the whole run, and what to do where nodes want them to differ.
@@ -261,12 +258,12 @@ def _show(member: nodeutil.Member) -> str:
 
 def _place(host: Host) -> nodeutil.Coordinates | None:
     """Return the coordinates of a host: its variables, or a name like node3-7; none for other names."""
-    x, y = host.variables.get("orbit_x"), host.variables.get("orbit_y")
+    match = _COORDINATES_IN_NAME.match(host.name)
+    of_name = match.groups() if match else (None, None)
+    said = host.variables.get("orbit_x"), host.variables.get("orbit_y")
+    x, y = (mine if one is None else one for one, mine in zip(said, of_name, strict=True))
     if x is None or y is None:
-        match = _COORDINATES_IN_NAME.match(host.name)
-        if match is None:
-            return None
-        x, y = match.groups()
+        return None
     place = tuple(whole_number(str(one), nodeutil.MAX_COORDINATE) for one in (x, y))
     # What is no coordinate is said in full with the other variables of the host.
     return None if None in place else t.cast(nodeutil.Coordinates, place)
@@ -289,6 +286,8 @@ def _record(host: Host, need_image: bool) -> dict[str, t.Any]:
         # Who only asks the services does not log in.
         mistakes += way.mistakes
     place = _place(host)
+    if not place and (host.variables.get("orbit_x") is None) != (host.variables.get("orbit_y") is None):
+        mistakes.append(f"{where}: only one of orbit_x and orbit_y is set. Set both, or neither.")
     domain = setting["orbit_domain"]
     if not domain and not host.variables.get("orbit_domain"):
         mistakes.append(f"{where}: no domain. Set orbit_domain, for example sb1.orbit-lab.org.")
@@ -340,6 +339,24 @@ def _twice(records: t.Mapping[str, t.Mapping[str, t.Any]], key: str, what: str) 
             mistakes.append(
                 f"duplicate node: hosts {other} and {name} have the same {what} {record[key]}. "
                 "Remove one of them from the inventory."
+            )
+    return mistakes
+
+
+def _twice_in_place(records: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:
+    """Refuse hosts that share coordinates: services that know nodes by these would take them for one."""
+    first: dict[tuple[t.Any, ...], str] = {}
+    mistakes = []
+    for name, record in records.items():
+        if record["x"] is None:
+            continue
+        place = (str(record["domain"]).lower(), record["x"], record["y"])
+        other = first.setdefault(place, name)
+        if other != name:
+            mistakes.append(
+                f"duplicate node: hosts {other} and {name} have the same coordinates "
+                f"[{place[1]},{place[2]}] in the domain {record['domain']}. "
+                "Correct orbit_x and orbit_y, or remove one of them."
             )
     return mistakes
 

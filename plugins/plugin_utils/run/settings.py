@@ -10,6 +10,7 @@ reads for `ansible-doc`, and a second list would drift away from it.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import functools
 import math
@@ -143,7 +144,13 @@ def _image(value: t.Any) -> str:
     return "" if names.is_image_name(value) else f"which is no image name. Use {names.IMAGE_NAME_RULE}"
 
 
-_FOLDER = _one_line("folder", "Give the path of a folder on the control host")
+def _folder(value: str) -> str:
+    # Each process has a working directory of its own, and another run may be started elsewhere.
+    if os.path.isabs(os.path.expanduser(value)):
+        return _one_line("folder", "Give the path of a folder on the control host")(value)
+    return "which is no whole path. Give the path of a folder on the control host, from / or ~"
+
+
 _FILE_ON_NODE = _one_line("path of a file", "Give the path of a file on the node, on one line")
 
 #: What each variable must be beyond its type. Every option of the specification stands here.
@@ -193,8 +200,8 @@ RULES: dict[str, Rule] = {
     "orbit_identity": _one_line("identity", "Give the text that the system's identity file has"),
     "orbit_quorum": _raises(quorum.parse),
     "orbit_voice": _number(0.1, _DAY, "seconds"),
-    "orbit_run_dir": _FOLDER,
-    "orbit_claim_dir": _FOLDER,
+    "orbit_run_dir": _folder,
+    "orbit_claim_dir": _folder,
 }
 
 #: Texts that people also write as a bare number, which YAML then reads as that number.
@@ -211,9 +218,13 @@ def _wrong_kind(name: str, spec: t.Mapping[str, t.Any], value: t.Any) -> str:
     if kind in ("str", "path") and not isinstance(value, str):
         if name in _NUMBERS_TOO and isinstance(value, int) and not isinstance(value, bool):
             return ""
+        if isinstance(value, dict) and "changed" in value:
+            return "which is the result of a task, not a text. Give what is meant of it, such as its stdout"
         return f"which YAML reads as {_kind_of(value)}, not as text. Put the value in quotes"
-    if kind in ("int", "float") and isinstance(value, bool):
-        return "which is a yes or no, not a number. Give a number"
+    if kind in ("int", "float") and (isinstance(value, bool) or not isinstance(value, (int, float, str))):
+        return f"which is {_kind_of(value)}, not a number. Give a number"
+    if kind == "bool" and not isinstance(value, (bool, int, float, str)):
+        return f"which is {_kind_of(value)}, not a yes or no. Say true or false"
     if kind == "list" and isinstance(value, dict):
         return "which is a mapping, not a list. Give a list"
     if kind == "list" and isinstance(value, list):
@@ -224,13 +235,22 @@ def _wrong_kind(name: str, spec: t.Mapping[str, t.Any], value: t.Any) -> str:
 
 
 def _kind_of(value: t.Any) -> str:
-    kinds = {bool: "a yes or no", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
-    return kinds.get(type(value), f"a {type(value).__name__}")
+    # In this order: a truth is a number, too. What ansible-core adds to a type is nothing for people.
+    kinds: dict[type, str] = {
+        bool: "a yes or no",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "a mapping",
+        datetime.date: "a date",
+    }
+    return next((words for kind, words in kinds.items() if isinstance(value, kind)), "something else")
 
 
 def image_mistake(value: t.Any) -> str:
-    """Return why ``value`` is no image name, as the end of a sentence; "" when it is one."""
-    return _wrong_kind("orbit_image", {"type": "str"}, value) or _image(value)
+    """Return in a sentence why the variable ``image`` is no image name; "" when it is one."""
+    wrong = _wrong_kind("orbit_image", {"type": "str"}, value) or _image(value)
+    return _sentence("image", {}, value, wrong) if wrong else ""
 
 
 def resolve(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -286,7 +306,7 @@ def _sentence(name: str, spec: t.Mapping[str, t.Any], value: t.Any, wrong: str) 
 
 
 def _shown(value: t.Any) -> str:
-    text = repr(value)
+    text = str(value) if isinstance(value, datetime.date) else repr(value)
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 

@@ -3,6 +3,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan, sizes
@@ -84,8 +86,21 @@ def test_bad_node_sets_are_named(text, message):
 
 @pytest.mark.parametrize("image", ["../x.ndz", "a/b.ndz", "x;reboot", "$(x)", "x y", "", "-x", "x\n", ".x"])
 def test_image_names_with_folders_or_shell_characters_are_refused(image):
-    with pytest.raises(plan.PlanError, match=r"no image"):
+    said = re.escape(f"image is {image!r}, which is no image name. Use the bare file name")
+    with pytest.raises(plan.PlanError, match=said):
         plan.make([host(1, 1)], image=image, limited=True)
+
+
+def test_a_coordinate_that_is_said_goes_before_the_one_of_the_name():
+    ways = {"orbit_domain": "lab.test", "orbit_x": 7}
+    hosts = [host(x, 1, **ways, orbit_hrn=f"n{x}", orbit_control_ip=f"10.0.0.{x}") for x in (1, 2)]
+    made = plan.make(hosts[:1], image="x.ndz", limited=True)
+    assert [(node["x"], node["y"]) for node in made["nodes"].values()] == [(7, 1)]
+    with pytest.raises(plan.PlanError, match=r"node1-1 and node2-1 have the same coordinates \[7,1\] in"):
+        plan.make(hosts, image="x.ndz", limited=True)
+    alone = plan.Host("b7", ["all"], {**hosts[0].variables, "orbit_x": 7})
+    with pytest.raises(plan.PlanError, match="host b7: only one of orbit_x and orbit_y is set"):
+        plan.make([alone], image="x.ndz", limited=True)
 
 
 @pytest.mark.parametrize("disk", ["sda", "/etc/passwd", "/dev/../etc/passwd", "/dev/sda;reboot", "/dev/", ""])
