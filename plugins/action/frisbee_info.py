@@ -30,5 +30,5 @@ class ActionModule(StepAction):
                 try:
                     answer["manifest"]["path"] = manifests.store(str(folder), str(packed))
                 except manifests.ManifestError as error:
-                    raise AnsibleActionFail(f"{answer['image']}: {error}") from error
+                    raise AnsibleActionFail(f"{answer['image']}: {error}") from None
         return result

@@ -57,9 +57,11 @@ class ActionModule(ActionBase):
             number = len(made["nodes"])
             limits.allow(limits.needed_files(number), f"{number} nodes at once")
             record = _begin(made)
-            records.save(record)
+            if arguments["need_image"]:
+                _check_keys(record)
+            records.create(record)
         except (hosts.PlayError, plan.PlanError, limits.LimitError, records.RecordError) as error:
-            raise AnsibleActionFail(str(error)) from error
+            raise AnsibleActionFail(str(error)) from None
         if arguments["need_image"]:
             _warn_of_unchecked_keys(record)
         result.update(
@@ -70,6 +72,23 @@ class ActionModule(ActionBase):
             msg=f"{len(record['nodes'])} nodes, {len(record['groups'])} image groups",
         )
         return result
+
+
+def _check_keys(record: dict[str, t.Any]) -> None:
+    """Refuse keys that are not there: ssh would only find that out when all nodes have been reset."""
+    users: dict[str, list[str]] = {}
+    for name, node in record["nodes"].items():
+        key = os.path.expanduser(node["ssh"]["private_key_file"] or "")
+        if key and not os.access(key, os.R_OK):
+            users.setdefault(key, []).append(name)
+    if users:
+        raise plan.PlanError(
+            "\n".join(
+                f"host {names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: the key file {key} is "
+                "not there or cannot be read. Correct ansible_ssh_private_key_file or --private-key."
+                for key, names in users.items()
+            )
+        )
 
 
 def _begin(made: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -33,7 +33,7 @@ class ActionModule(ActionBase):
         try:
             record = records.load(str(arguments["run"]))
         except records.RecordError as error:
-            raise AnsibleActionFail(f"{error}.") from error
+            raise AnsibleActionFail(str(error)) from None
         result.update(changed=False, culprits={}, wrong=[])
         if self._task.check_mode:
             records.forget(record["dir"])

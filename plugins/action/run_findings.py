@@ -32,7 +32,7 @@ class ActionModule(ActionBase):
         try:
             record = records.load(str(arguments["run"]))
         except records.RecordError as error:
-            raise AnsibleActionFail(f"{error}.") from error
+            raise AnsibleActionFail(str(error)) from None
         lines, wrong = findings.tell(record, bool(self._task.check_mode))
         for line in lines:
             Display().display(line)

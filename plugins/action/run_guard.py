@@ -53,7 +53,7 @@ class ActionModule(ActionBase):
             if folder:
                 # Nothing was touched, so nothing has to be kept.
                 records.forget(folder)
-            raise AnsibleActionFail(str(error)) from error
+            raise AnsibleActionFail(str(error)) from None
         return result
 
     def _start(self, record: Record, mode: str, hostvars: HostVars) -> dict[str, t.Any]:

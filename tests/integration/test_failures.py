@@ -120,6 +120,25 @@ def test_a_mistake_in_the_inventory_names_file_and_place(testbed, case):
     assert testbed.boots() == before
 
 
+@pytest.mark.parametrize(
+    ("playbook", "service", "words"),
+    [
+        ("status", "cmc", "no power state of node1-1"),
+        ("status", "frisbee", "http://127.0.0.1:9"),
+        ("clean", "pxe", "node1-1"),
+        ("power", "cmc", "node1-1"),
+    ],
+)
+def test_a_service_that_is_down_is_named(testbed, playbook, service, words):
+    said = ("-e", f"orbit_{service}_url=http://127.0.0.1:9", "-e", "power=on", *ONE)
+    played = play("-i", testbed.inventory(TWO_GROUPS), f"playbooks/{playbook}.yml", *said)
+    assert played.status == 2, played.output
+    assert words in played.output
+    assert "http://127.0.0.1:9" in played.output
+    assert "serializable" not in played.output
+    assert all(counts["unreachable"] == 0 for counts in played.recap.values())
+
+
 def test_a_service_that_answers_with_another_page_is_named(testbed, tmp_path):
     import http.server
     import threading

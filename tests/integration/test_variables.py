@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 
 import pytest
@@ -35,6 +36,7 @@ ROLE = """\
     msg: "RECORD {{ lookup('ansible.builtin.file', planned.dir ~ '/record.json') | from_json | to_json }}"
   run_once: true
 """
+ROLE_ITSELF = "orbit.imaging.image"
 INVENTORY = {
     "all": {
         "vars": {"orbit_domain": "sb1.orbit-lab.org"},
@@ -192,6 +194,78 @@ def test_hosts_may_differ_wherever_that_is_said(place):
         for node in record["nodes"].values()
     ]
     assert said == [["/dev/sdb", "pxe-node1-1", "/bin/a"], ["/dev/sdc", "pxe-node2-1", "/bin/b"]]
+
+
+@pytest.mark.parametrize("how", ["set_fact", "include_vars"])
+def test_what_a_task_before_says_counts_by_its_short_name_too(place, how):
+    said = {"image": "task.ndz", "nodes": "[2,1]"}
+    place.inventory["all"]["vars"].update(orbit_image="inventory.ndz", nodes="[1,1]", image="other/role:1")
+    (place.folder / "more.yml").write_text(yaml.safe_dump(said))
+    first = {"set_fact": said} if how == "set_fact" else {"include_vars": "more.yml"}
+    (record,) = place.records({"hosts": "all", "tasks": [first, {"import_role": {"name": "plan"}}]})
+    assert {name: node["image"] for name, node in record["nodes"].items()} == {"node2-1": "task.ndz"}
+
+
+def test_a_node_set_that_differs_between_hosts_is_refused(place):
+    said = {"set_fact": {"nodes": "{{ '[1,1]' if inventory_hostname == 'node1-1' else '[2,1]' }}"}}
+    tasks = [said, {"import_role": {"name": "plan"}}]
+    played = place.run({"hosts": "senders", "vars": {"image": "x"}, "tasks": tasks})
+    assert played.status == 2, played.output
+    assert "differs between hosts: '[1,1]', '[2,1]'" in played.output
+
+
+@pytest.mark.parametrize(
+    "play",
+    [
+        {"roles": [{"role": ROLE_ITSELF, "ignore_errors": True}]},
+        {"roles": [ROLE_ITSELF], "ignore_errors": "{{ 1 == 1 }}"},
+        {"tasks": [{"block": [{"include_role": {"name": ROLE_ITSELF}}], "ignore_errors": True}]},
+        {"tasks": [{"include_role": {"name": ROLE_ITSELF, "apply": {"ignore_errors": True}}}]},
+    ],
+    ids=["role", "play", "block", "apply"],
+)
+def test_errors_of_a_run_cannot_be_ignored(place, play):
+    played = place.run({"hosts": "senders", "vars": {"image": "x.ndz"}, **play})
+    assert played.status == 2, played.output
+    assert "ignore_errors is set for the steps of a run" in played.output
+    assert played.output.count("fatal:") == 1
+    assert "Ask whether" not in played.output
+
+
+@pytest.mark.parametrize("name", ["orbit_run", "orbit_report"])
+@pytest.mark.parametrize("where", ["command line", "include", "block"])
+def test_what_the_role_keeps_for_itself_cannot_be_said(place, name, where):
+    include = {"include_role": {"name": ROLE_ITSELF}}
+    tasks = {
+        "command line": [include],
+        "include": [{**include, "vars": {name: "x"}}],
+        "block": [{"block": [{"import_role": {"name": ROLE_ITSELF}}], "vars": {name: "x"}}],
+    }[where]
+    arguments = ("-e", f"{name}=x") if where == "command line" else ()
+    played = place.run({"hosts": "senders", "vars": {"image": "x"}, "tasks": tasks}, arguments=arguments)
+    assert played.status == 2, played.output
+    assert f"{name} is given a value by" in played.output
+    assert "Ask whether" not in played.output
+
+
+def test_the_control_host_is_no_node(place):
+    include = {"include_role": {"name": "plan"}, "vars": {"image": "x"}, "loop": ["node1-1", "node2-1"]}
+    played = place.run({"hosts": "localhost", "tasks": [include]})
+    assert played.status == 2, played.output
+    assert "the play runs on localhost, which is no node of the inventory" in played.output
+    assert played.output.count("fatal:") == 1
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/runs", "/proc/runs"])
+def test_a_folder_of_runs_that_cannot_be_made_is_refused_at_once(place, folder):
+    said = {"image": "x.ndz", "orbit_run_dir": folder}
+    played = place.run({"hosts": "senders", "vars": said, "roles": ["plan"]})
+    assert played.status == 2, played.output
+    text = " ".join(played.output.split())
+    assert f"the record of the run cannot be kept in {folder}/" in text
+    assert "TASK [plan : Tell]" not in played.output
+    (line,) = [line for line in played.output.splitlines() if line.startswith("fatal:")]
+    assert line.count("cannot be kept") == 1
 
 
 def test_the_nearest_place_wins_as_ansible_has_it(place):
@@ -380,6 +454,19 @@ NONSENSE = {
     "misspelt": ({"orbit_dsk": "/dev/sdb"}, "orbit_dsk is no variable of this role. Write orbit_disk"),
     "undefined": ({"orbit_disk": "{{ nosuch }}"}, "host node1-1: orbit_disk cannot be worked out"),
     "list of what is no text": ({"orbit_memory_markers": ["/a", 5]}, "orbit_memory_markers"),
+    "relative folder": ({"orbit_run_dir": "runs"}, "orbit_run_dir is 'runs', which is no whole path"),
+    "folder of nobody": ({"orbit_claim_dir": "~nosuchuser/x"}, "orbit_claim_dir is '~nosuchuser/x'"),
+    "date for a text": (
+        {"orbit_user": datetime.date(2026, 1, 2)},
+        "orbit_user is 2026-01-02, which YAML reads as a date, not as text",
+    ),
+    "date for a number": ({"orbit_gather": datetime.date(2026, 1, 2)}, "which is a date, not a number"),
+    "list for a truth": ({"orbit_boot": [1]}, "orbit_boot is [1], which is a list, not a yes or no"),
+    "result for a text": (
+        {"orbit_disk": {"changed": True, "stdout": "x"}},
+        "which is the result of a task, not a text. Give what is meant of it, such as its stdout",
+    ),
+    "key that is not there": ({"ansible_ssh_private_key_file": "/no/key"}, "the key file /no/key is not"),
     "console": ({"orbit_console": "{{ inventory_hostname }}"}, "orbit_console differs"),
     "password": ({"ansible_password": "secret5"}, "password"),
     "connection": ({"ansible_connection": "local"}, "ansible_connection is local"),

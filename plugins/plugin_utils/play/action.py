@@ -59,7 +59,7 @@ class StepAction(PlainAction):
         try:
             result.update(walker.walk(folder, name, Edge(self, task_vars or {}), **arguments))
         except records.RecordError as error:
-            raise AnsibleActionFail(f"{error}.") from error
+            raise AnsibleActionFail(str(error)) from None
         return result
 
     def by_hand(self, tmp: t.Any, task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
@@ -89,7 +89,8 @@ class Edge:
             )
         finally:
             alone.cleanup()
-        return t.cast("t.Mapping[str, t.Any]", plain(said))
+        # Of a failure, ansible-core 2.19 and newer keep an object that no record can hold; msg says it.
+        return t.cast("t.Mapping[str, t.Any]", plain({k: v for k, v in said.items() if k != "exception"}))
 
     def watch_nodes(
         self, step: Step, record: dict[str, t.Any], nodes: list[dict[str, t.Any]]

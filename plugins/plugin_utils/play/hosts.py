@@ -16,6 +16,7 @@ import dataclasses
 import typing as t
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 
@@ -24,9 +25,8 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import settings, tokens
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.plan import Group, Host
 
-# What a playbook's user may call the image and the nodes, beside the role's own variables. The inventory is
-# not asked for these: there, such names belong to anybody.
-_SHORT = {"image": "orbit_image", "nodes": "orbit_nodes"}
+# What the role's own tasks keep for each other; they could not if somebody else's value went before.
+_KEPT = ("orbit_run", "orbit_report")
 
 # What a variable comes to whose template says omit.
 _OMITTED: t.Any = object()
@@ -108,8 +108,11 @@ class _Reader:
 
     def play(self) -> Play:
         self._check_strategy()
+        self._check_ignore_errors()
+        self._check_kept()
         hosts, left_out = [], []
         batch = [str(name) for name in self._task_vars["ansible_play_batch"]]
+        self._check_localhost(batch)
         for name in batch:
             host = self._host(name)
             if host is None:
@@ -142,6 +145,44 @@ class _Reader:
             raise PlayError(
                 f"the strategy of the play is {strategy}, under which every host would start a run of "
                 "its own. Write 'strategy: linear' in the play."
+            )
+
+    def _check_ignore_errors(self) -> None:
+        """Refuse what would go on with the next step after one that found that nothing can be done."""
+        # Of what stands above the task, as the task itself says "false".
+        said = self._task._parent._get_parent_attribute("ignore_errors") if self._task._parent else None
+        try:
+            if isinstance(said, str):
+                said = Templar(loader=self._loader, variables=self._task_vars).template(said)
+        except AnsibleError as error:
+            raise PlayError(f"ignore_errors cannot be worked out: {' '.join(str(error).split())}") from error
+        if isinstance(said, (str, bool)) and boolean(said, strict=False):
+            raise PlayError(
+                "ignore_errors is set for the steps of a run, by the play, a block or the role. A run that "
+                "fails would pass for one that is done. Leave it out here ('ignore_errors: false'); to go on "
+                "after a failed run, put the role into a block with 'rescue'."
+            )
+
+    def _check_kept(self) -> None:
+        role = self._task._role
+        before = {
+            **(role.get_role_params() if role else {}),
+            **self._task.get_vars(),
+            **self._manager.extra_vars,
+        }
+        for name in _KEPT:
+            if name in before:
+                raise PlayError(
+                    f"{name} is given a value by the command line, the role or a block. The role keeps what "
+                    "it does under that name: leave it out, or call yours otherwise."
+                )
+
+    def _check_localhost(self, batch: t.Sequence[str]) -> None:
+        hosts = [self._inventory.get_host(name) for name in batch]
+        if hosts and all(getattr(host, "implicit", False) for host in hosts):
+            raise PlayError(
+                f"the play runs on {batch[0]}, which is no node of the inventory. Write the nodes or their "
+                "groups in 'hosts:' of the play; neither a loop nor delegate_to chooses nodes."
             )
 
     def _host(self, name: str) -> Host | None:
@@ -191,7 +232,7 @@ class _Reader:
     def _image(self, host: Host, variables: dict[str, t.Any], templar: Templar) -> t.Any:
         """Return what ``image`` says for the host; None when nobody says it or ``orbit_image`` counts."""
         short = self._short("image", host, variables, templar)
-        if short is None or not self._said_for_all("orbit_image"):
+        if short is None or not self._is_said("orbit_image", host.name):
             return short
         long = host.variables.get("orbit_image")
         extra = self._manager.extra_vars
@@ -206,34 +247,37 @@ class _Reader:
         return short
 
     def _short(self, name: str, host: Host, variables: dict[str, t.Any], templar: Templar) -> t.Any:
-        if not self._said_for_all(name) or name not in variables:
+        if not self._is_said(name, host.name) or name not in variables:
             return None
         value = self._templated(host, name, variables, templar)
         return None if value is _OMITTED else value
 
-    def _said_for_all(self, name: str) -> bool:
-        return name in self._shared
+    def _is_said(self, name: str, host: str) -> bool:
+        """Whether play, role, command line or a task before (set_fact, include_vars) say the variable.
+
+        The inventory is not asked: there, names such as ``image`` and ``nodes`` belong to anybody.
+        """
+        by_tasks = (self._manager._nonpersistent_fact_cache, self._manager._vars_cache)
+        return name in self._shared or any(name in said.get(host, {}) for said in by_tasks)
 
     def _nodes(self, hosts: t.Sequence[Host]) -> t.Any:
         """Return the node set of the run, which all hosts must agree on."""
         said: dict[str, t.Any] = {}
         for host in hosts:
             value = host.variables.get("orbit_nodes")
-            if self._said_for_all("nodes"):
+            if self._is_said("nodes", host.name):
                 variables = self._manager.get_vars(
                     play=self._play, host=self._inventory.get_host(host.name), task=self._task
                 )
                 templar = Templar(loader=self._loader, variables=variables)
                 short = self._short("nodes", host, variables, templar)
-                # Said in the same breath for all hosts, so asking one of them is enough.
-                return value if short is None else short
-            if value is not None:
-                said.setdefault(repr(value), value)
-        if len(said) > 1:
-            raise PlayError(
-                f"orbit_nodes differs between hosts: {', '.join(list(said)[:3])}. It chooses the nodes of "
-                "the whole run: say it once, with -e or in the play."
-            )
+                value = value if short is None else short
+            said.setdefault(repr(value), value)
+            if len(said) > 1:
+                raise PlayError(
+                    f"nodes (or orbit_nodes) differs between hosts: {', '.join(said)}. It chooses the nodes "
+                    "of the whole run: say it once, with -e or in the play."
+                )
         return next(iter(said.values()), None)
 
     def _of_inventory(self, names: t.Sequence[str]) -> set[str]:

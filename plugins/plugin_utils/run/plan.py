@@ -120,6 +120,7 @@ def make(
             records[host.name] = record
     mistakes += _twice(records, "control_ip", "control address")
     mistakes += _twice(records, "hrn", "name on the services")
+    mistakes += _twice_in_place(records)
     image_groups = _groups(records, chosen, groups)
     if need_image:
         mistakes += [mistake for group in image_groups for mistake in _give_quorum(group, records)]
@@ -343,6 +344,24 @@ def _twice(records: t.Mapping[str, t.Mapping[str, t.Any]], key: str, what: str) 
             mistakes.append(
                 f"duplicate node: hosts {other} and {name} have the same {what} {record[key]}. "
                 "Remove one of them from the inventory."
+            )
+    return mistakes
+
+
+def _twice_in_place(records: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:
+    """Refuse hosts that share coordinates: services that know nodes by these would take them for one."""
+    first: dict[tuple[t.Any, ...], str] = {}
+    mistakes = []
+    for name, record in records.items():
+        if record["x"] is None:
+            continue
+        place = (str(record["domain"]).lower(), record["x"], record["y"])
+        other = first.setdefault(place, name)
+        if other != name:
+            mistakes.append(
+                f"duplicate node: hosts {other} and {name} have the same coordinates "
+                f"[{place[1]},{place[2]}] in the domain {record['domain']}. "
+                "Correct orbit_x and orbit_y, or remove one of them."
             )
     return mistakes
 

@@ -52,6 +52,24 @@ def load(folder: str) -> dict[str, t.Any]:
     raise RecordError(f"the record of the run is gone: {os.path.join(folder, _FILE)}")
 
 
+def create(record: t.Mapping[str, t.Any]) -> None:
+    """Write the record of a run that begins, into a folder that is made for it.
+
+    :raises RecordError: when that is impossible; unlike in the middle of a run, nothing is lost by an end.
+    """
+    folder = str(record["dir"])
+    try:
+        os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
+        os.mkdir(folder, 0o700)
+        _put(folder, json.dumps(record).encode())
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise RecordError(
+            f"the record of the run cannot be kept in {folder}: {error.strerror}. "
+            "Make room or correct its permissions, or set orbit_run_dir"
+        ) from error
+
+
 def save(record: t.Mapping[str, t.Any]) -> None:
     """Write the record into the folder of its run, whole or not at all, for its owner only.
 

@@ -10,6 +10,7 @@ reads for `ansible-doc`, and a second list would drift away from it.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import functools
 import math
@@ -238,9 +239,13 @@ def _wrong_kind(name: str, spec: t.Mapping[str, t.Any], value: t.Any) -> str:
     if kind in ("str", "path") and not isinstance(value, str):
         if name in _NUMBERS_TOO and isinstance(value, int) and not isinstance(value, bool):
             return ""
+        if isinstance(value, dict) and "changed" in value:
+            return "which is the result of a task, not a text. Give what is meant of it, such as its stdout"
         return f"which YAML reads as {_kind_of(value)}, not as text. Put the value in quotes"
-    if kind in ("int", "float") and isinstance(value, bool):
-        return "which is a yes or no, not a number. Give a number"
+    if kind in ("int", "float") and (isinstance(value, bool) or not isinstance(value, (int, float, str))):
+        return f"which is {_kind_of(value)}, not a number. Give a number"
+    if kind == "bool" and not isinstance(value, (bool, int, float, str)):
+        return f"which is {_kind_of(value)}, not a yes or no. Say true or false"
     if kind in ("int", "float") and _is_boundless(value):
         return RULES[name](math.inf)
     if kind == "list" and isinstance(value, dict):
@@ -263,8 +268,16 @@ def _is_boundless(value: t.Any) -> bool:
 
 
 def _kind_of(value: t.Any) -> str:
-    kinds = {bool: "a yes or no", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
-    return kinds.get(type(value), f"a {type(value).__name__}")
+    # In this order: a truth is a number, too. What ansible-core adds to a type is nothing for people.
+    kinds: dict[type, str] = {
+        bool: "a yes or no",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "a mapping",
+        datetime.date: "a date",
+    }
+    return next((words for kind, words in kinds.items() if isinstance(value, kind)), "something else")
 
 
 def image_mistake(value: t.Any) -> str:
@@ -332,7 +345,7 @@ def _sentence(name: str, spec: t.Mapping[str, t.Any], value: t.Any, wrong: str) 
 
 
 def _shown(value: t.Any) -> str:
-    text = repr(value)
+    text = str(value) if isinstance(value, datetime.date) else repr(value)
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 

@@ -14,6 +14,7 @@ import sys
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play import action
 
 ACTION = """\
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play.action import Edge, StepAction
@@ -29,7 +30,9 @@ class ActionModule(StepAction):
             return Edge(self, task_vars).run_module("cmc_power", options)
 
         with ThreadPoolExecutor(4) as pool:
-            return {"said": [answer.get("msg", "") for answer in pool.map(ask, range(1, 5))]}
+            answers = list(pool.map(ask, range(1, 5)))
+        json.dumps(answers)  # as a record keeps them, failures too
+        return {"said": [answer.get("msg", "") for answer in answers]}
 """
 
 PLAY = """\

@@ -3,6 +3,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan, sizes
@@ -84,7 +86,8 @@ def test_bad_node_sets_are_named(text, message):
 
 @pytest.mark.parametrize("image", ["../x.ndz", "a/b.ndz", "x;reboot", "$(x)", "x y", "", "-x", "x\n", ".x"])
 def test_image_names_with_folders_or_shell_characters_are_refused(image):
-    with pytest.raises(plan.PlanError, match=r"no image"):
+    said = re.escape(f"image is {image!r}, which is no image name. Use the bare file name")
+    with pytest.raises(plan.PlanError, match=said):
         plan.make([host(1, 1)], image=image, limited=True)
 
 
