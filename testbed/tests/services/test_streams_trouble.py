@@ -129,7 +129,8 @@ def test_what_could_not_be_saved_is_saved_later(
         assert list(world.links()) == ["0A0A0101"]
         assert world.services.links.deadline("0A0A0101") is not None
         assert world.services._expiry is not None
-    wait_until(lambda: "0A0A0101" in world.saved()["links"], "the note")
+    wait_until(world.config.state_file.is_file, "the note")
+    assert "0A0A0101" in world.saved()["links"]
 
 
 # -- a state that cannot be read
