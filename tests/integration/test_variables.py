@@ -454,7 +454,6 @@ NONSENSE = {
     "misspelt": ({"orbit_dsk": "/dev/sdb"}, "orbit_dsk is no variable of this role. Write orbit_disk"),
     "undefined": ({"orbit_disk": "{{ nosuch }}"}, "host node1-1: orbit_disk cannot be worked out"),
     "list of what is no text": ({"orbit_memory_markers": ["/a", 5]}, "orbit_memory_markers"),
-    "relative folder": ({"orbit_run_dir": "runs"}, "orbit_run_dir is 'runs', which is no whole path"),
     "folder of nobody": ({"orbit_claim_dir": "~nosuchuser/x"}, "orbit_claim_dir is '~nosuchuser/x'"),
     "date for a text": (
         {"orbit_user": datetime.date(2026, 1, 2)},
