@@ -10,10 +10,10 @@ import copy
 import json
 import os
 import shutil
-import tempfile
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import outcome as outcomes
+from ansible_collections.orbit.imaging.plugins.plugin_utils import private
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum
 
 # What a service must be told again to take back what it was asked for.
@@ -59,8 +59,7 @@ def create(record: t.Mapping[str, t.Any]) -> None:
     """
     folder = str(record["dir"])
     try:
-        os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
-        os.mkdir(folder, 0o700)
+        private.make_folder(folder)
         _put(folder, json.dumps(record).encode())
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -81,14 +80,11 @@ def save(record: t.Mapping[str, t.Any]) -> None:
     data = json.dumps(record).encode()
     spare = _spare(folder)
     try:
-        os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder, 0o700)
+        private.make_folder(folder)
         _put(folder, data)
     except OSError as error:
         try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(os.path.dirname(spare), 0o700)
+            private.make_folder(os.path.dirname(spare))
             _put(os.path.dirname(spare), data)
         except OSError:
             raise RecordError(
@@ -113,15 +109,7 @@ def _spare(folder: str) -> str:
 
 
 def _put(folder: str, data: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{_FILE}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-        os.replace(temporary, os.path.join(folder, _FILE))
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    private.write(os.path.join(folder, _FILE), data)
 
 
 # -- its nodes

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import uuid
 
@@ -14,6 +15,14 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.node.resets import R
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.progress import Progress
 
 from .node import fleetkit
+
+
+@pytest.fixture(autouse=True)
+def _nobody_has_set_anything(monkeypatch):
+    """What the program that runs the tests says to ansible-core by the environment is none of theirs."""
+    for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
+        if name != "ANSIBLE_COLLECTIONS_PATH":
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def test_modules_side_by_side_get_their_own_arguments(tmp_path):
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     done = subprocess.run(
-        [sys.executable, "-m", "ansible", "playbook", "-i", "hosts", "play.yml"],
+        [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", "hosts", "play.yml"],
         cwd=tmp_path,
         env={
             **kept,
