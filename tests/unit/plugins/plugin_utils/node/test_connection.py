@@ -226,14 +226,12 @@ PLAY = """\
   {keywords}
   tasks:
     - orbit.imaging.image_plan:
-        hosts: "{{{{ ansible_play_hosts_all }}}}"
-        image: x.ndz
-        limited: true
+      vars: {{image: x.ndz, orbit_run_dir: "{{{{ playbook_dir }}}}/runs"}}
       register: planned
       run_once: true
     - ansible.builtin.copy:
-        content: "{{{{ planned.record.nodes | to_json }}}}"
-        dest: "{{{{ playbook_dir }}}}/nodes.json"
+        src: "{{{{ planned.dir }}}}/record.json"
+        dest: "{{{{ playbook_dir }}}}/record.json"
       run_once: true
       delegate_to: localhost
 """
@@ -262,10 +260,7 @@ def plan(tmp_path):
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
         done = subprocess.run(
             [
-                sys.executable,
-                "-m",
-                "ansible",
-                "playbook",
+                str(pathlib.Path(sys.executable).parent / "ansible-playbook"),
                 "-i",
                 "hosts",
                 "-i",
@@ -291,18 +286,19 @@ def plan(tmp_path):
         print(done.stdout)  # shown when the test fails
         if done.returncode:
             return done.stdout
-        return {name: node["ssh"] for name, node in json.loads((tmp_path / "nodes.json").read_text()).items()}
+        record = json.loads((tmp_path / "record.json").read_text())
+        return {name: node["ssh"] for name, node in record["nodes"].items()}
 
     return run
 
 
 def test_the_command_line_counts(plan):
     ways = plan(
-        *("-u", "cli", "--private-key", "/cli", "--ssh-common-args", "-o Compression=yes"),
+        *("-u", "cli", "--private-key", "/etc/hostname", "--ssh-common-args", "-o Compression=yes"),
         *("--ssh-extra-args=-C", "-T", "31"),
     )
     first, second = ways["node1-1"], ways["node1-2"]
-    assert (first["user"], first["private_key_file"], first["port"]) == ("cli", "/cli", None)
+    assert (first["user"], first["private_key_file"], first["port"]) == ("cli", "/etc/hostname", None)
     assert (first["ssh_common_args"], first["ssh_extra_args"]) == (["-o", "Compression=yes"], ["-C"])
     assert first["timeout"] == 31
     assert (second["user"], second["port"]) == ("own", 26)
@@ -310,13 +306,13 @@ def test_the_command_line_counts(plan):
 
 def test_file_environment_and_play_count(plan):
     cfg = (
-        "[defaults]\nremote_user = file\nremote_port = 27\nprivate_key_file = /file\n"
+        "[defaults]\nremote_user = file\nremote_port = 27\nprivate_key_file = /etc/hosts\n"
         "host_key_checking = false\n"
         "[ssh_connection]\nssh_args = -4\n"
     )
     ways = plan(cfg=cfg, ANSIBLE_SSH_COMMON_ARGS="-6", ANSIBLE_REMOTE_PORT="28")
     first = ways["node1-1"]
-    assert (first["user"], first["port"], first["private_key_file"]) == ("file", 28, "/file")
+    assert (first["user"], first["port"], first["private_key_file"]) == ("file", 28, "/etc/hosts")
     assert (first["ssh_args"], first["ssh_common_args"]) == (["-4"], ["-6"])
     assert first["host_key_checking"] is False
     ways = plan(cfg=cfg, keywords="remote_user: play\n  port: 29\n  become: true\n  become_user: root")
