@@ -23,6 +23,7 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.run import (
     record as records,
     settings,
 )
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
 
 
 class ActionModule(ActionBase):
@@ -74,7 +75,7 @@ class ActionModule(ActionBase):
         return result
 
 
-def _check_keys(record: dict[str, t.Any]) -> None:
+def _check_keys(record: Record) -> None:
     """Refuse keys that are not there: ssh would only find that out when all nodes have been reset."""
     users: dict[str, list[str]] = {}
     for name, node in record["nodes"].items():
@@ -91,7 +92,7 @@ def _check_keys(record: dict[str, t.Any]) -> None:
         )
 
 
-def _begin(made: dict[str, t.Any]) -> dict[str, t.Any]:
+def _begin(made: dict[str, t.Any]) -> Record:
     """Return the record of a planned run before its first step."""
     # All nodes agree on what is needed here.
     setting = next((node["settings"] for node in made["nodes"].values()), None) or settings.resolve({})
@@ -104,11 +105,12 @@ def _begin(made: dict[str, t.Any]) -> dict[str, t.Any]:
         "playbooks": command.playbooks(),
         "started_at": now,
         "at": now,
-        **made,
+        "nodes": made["nodes"],
+        "groups": made["groups"],
     }
 
 
-def _warn_of_unchecked_keys(record: dict[str, t.Any]) -> None:
+def _warn_of_unchecked_keys(record: Record) -> None:
     unchecked = [name for name, node in record["nodes"].items() if not ssh.checks_host_key(node)]
     if unchecked:
         Display().warning(

@@ -15,6 +15,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils.report import table
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
 
 
 class ActionModule(ActionBase):
@@ -49,7 +50,7 @@ class ActionModule(ActionBase):
         return result
 
 
-def _conclude(record: dict[str, t.Any]) -> dict[str, t.Any]:
+def _conclude(record: Record) -> dict[str, t.Any]:
     concluded = records.conclude(record, record.get("left_behind", []), time.time())
     lines = table.lines(concluded)
     wrong = [f"left behind: {'; '.join(concluded['left_behind'])}"] if concluded["left_behind"] else []

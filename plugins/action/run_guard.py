@@ -14,8 +14,8 @@ from ansible.utils.display import Display
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims, guard
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play import guarding, hosts
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
 
-Record = dict[str, t.Any]
 HostVars = t.Mapping[str, t.Mapping[str, t.Any]]
 
 

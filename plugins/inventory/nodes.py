@@ -262,6 +262,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
 
     NAME = "orbit.imaging.nodes"
 
+    # Both are there before the plugin is asked to parse anything.
+    inventory: t.Any
+    loader: t.Any
+
     def verify_file(self, path: str) -> bool:
         """Whether the file may be one of ours: by its name, or because it names this plugin.
 
@@ -311,7 +315,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         where = f"{path}:{line}:{column}" if column else f"{path}:{line}" if line else path
         message = f"{where}, {place}: {mistake.message}" if place else f"{where}: {mistake.message}"
         refusal = InventoryRefused(f"{message}. {mistake.remedy}" if mistake.remedy else message)
-        self.display.display(f"[ERROR]: {refusal}", color=constants.COLOR_ERROR, stderr=True)
+        self.display.display(
+            f"[ERROR]: {refusal}", color=constants.config.get_config_value("COLOR_ERROR"), stderr=True
+        )
         raise refusal from mistake
 
     # Reading
@@ -768,7 +774,7 @@ def _node_set_text(value: t.Any, path: Path) -> str:
 
 
 def _two_images(
-    nodes: t.Iterable[Node], kind: str, first: str, theirs: str, second: str, mine: str
+    nodes: t.Iterable[Node], kind: str, first: str, theirs: t.Any, second: str, mine: t.Any
 ) -> Mistake:
     return Mistake(
         f"{format_nodes(nodes)}: already in the group '{first}' with the {kind.replace('_', ' ')} "

@@ -7,11 +7,33 @@ from __future__ import annotations
 
 import typing as t
 
-#: The one good outcome.
-IMAGED = "imaged"
+#: Every outcome a node can end in; it ends in exactly one.
+Outcome = t.Literal[
+    "imaged",
+    "unknown_node",
+    "claimed_elsewhere",
+    "image_missing",
+    "link_failed",
+    "serve_failed",
+    "power_failed",
+    "no_boot",
+    "wrong_memory_image",
+    "booted_disk",
+    "ssh_refused",
+    "wrong_disk",
+    "client_missing",
+    "stalled",
+    "client_failed",
+    "verify_failed",
+    "no_boot_from_disk",
+    "interrupted",
+]
 
-#: Every outcome a node can end in, with a hint for a person. A node ends in exactly one.
-OUTCOMES: t.Dict[str, str] = {
+#: The one good outcome.
+IMAGED: Outcome = "imaged"
+
+#: A hint for a person to each outcome.
+OUTCOMES: t.Dict[Outcome, str] = {
     IMAGED: "The image is on the disk.",
     "unknown_node": "The services do not know this node; check its name and domain.",
     "claimed_elsewhere": "Another run holds this node; wait for it or end it.",
@@ -39,7 +61,7 @@ def hint(outcome: str) -> str:
     :raises ValueError: when there is no such outcome.
     """
     try:
-        return OUTCOMES[outcome]
+        return OUTCOMES[t.cast(Outcome, outcome)]
     except KeyError:
         raise ValueError(f"there is no outcome '{outcome}'; the outcomes are {', '.join(OUTCOMES)}") from None
 

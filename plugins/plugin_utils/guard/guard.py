@@ -739,13 +739,14 @@ class Guard:
             return []
         from ansible_collections.orbit.imaging.plugins.plugin_utils.report import table
         from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
+        from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
 
         record, why_not = self._last_record()
         if record is None:
             if why_not:
                 self.log.say(f"the result was not written: {why_not}")
             return []
-        concluded = records.conclude(record, left, time.time())
+        concluded = records.conclude(t.cast(Record, record), left, time.time())
         paths = table.write(concluded, self._playbooks or record.get("playbooks") or [])
         self.log.say(f"result of the interrupted run: {paths['result']}")
         return []

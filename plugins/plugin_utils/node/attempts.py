@@ -9,8 +9,9 @@ import time
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils.bounds import bound
-from ansible_collections.orbit.imaging.plugins.plugin_utils.node.boot_wait import Boot, Failed, Node
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node.boot_wait import Boot, Failed
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node
 
 # Causes that another boot of the same memory image, or of the same disk, does not change: a device that is
 # not there, a client that the memory image lacks, a system on the disk that is another one.

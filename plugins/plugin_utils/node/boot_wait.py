@@ -15,11 +15,11 @@ import time
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils.bounds import bound, number
+from ansible_collections.orbit.imaging.plugins.module_utils.outcome import Outcome
 from ansible_collections.orbit.imaging.plugins.plugin_utils import private
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node import ssh
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import sizes
-
-Node = t.Mapping[str, t.Any]
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node
 
 # Where a line of the program on the node begins.
 _SPEAKS = "@orbit "
@@ -44,7 +44,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.,+@:/-]+")
 class Failed(Exception):
     """A node has failed; ``cause`` is one of the named causes, the text is the evidence, within bounds."""
 
-    def __init__(self, cause: str, evidence: str) -> None:
+    def __init__(self, cause: Outcome, evidence: str) -> None:
         super().__init__(bound(evidence))
         self.cause = cause
 
@@ -356,7 +356,7 @@ class BootWait:
             return
         name = facts.identity(self._node) or "a system without a name"
         marker = facts.other_marker(self._node)
-        failure: tuple[str, str]
+        failure: tuple[Outcome, str]
         if self._memory and marker:
             wanted = self._node["settings"]["orbit_memory_id"]
             failure = (

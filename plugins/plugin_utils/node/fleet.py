@@ -25,13 +25,13 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.node.boot_wait impor
     Facts,
     Failed,
     Logins,
-    Node,
     files_of,
 )
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.monitor import ClientMonitor, Report
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.resets import Resets
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import manifests, record as records
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.progress import Progress
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node
 
 Work = t.Callable[[Node, Boot], t.Awaitable[Report]]
 

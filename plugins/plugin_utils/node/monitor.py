@@ -13,10 +13,12 @@ import time
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils.bounds import number
+from ansible_collections.orbit.imaging.plugins.module_utils.outcome import Outcome
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node import ssh
-from ansible_collections.orbit.imaging.plugins.plugin_utils.node.boot_wait import Failed, Node, said
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node.boot_wait import Failed, said
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.verification import Agreed, Amounts
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.progress import Progress
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node
 
 Report = dict[str, t.Any]
 
@@ -212,5 +214,5 @@ class ClientMonitor:
                 found = tuple(values) if len(values) == pattern.groups else found
         return found
 
-    def _fail(self, words: str, cause: str = "client_failed") -> t.NoReturn:
+    def _fail(self, words: str, cause: Outcome = "client_failed") -> t.NoReturn:
         raise Failed(cause, f"{words}\n{self._tail()}")

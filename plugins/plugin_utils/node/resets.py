@@ -13,8 +13,9 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.node.boot_wait import Failed, Node
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node.boot_wait import Failed
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node
 
 #: Runs the module ``orbit.imaging.cmc_power`` with these arguments and returns its results.
 Run = t.Callable[[dict[str, t.Any]], t.Mapping[str, t.Any]]

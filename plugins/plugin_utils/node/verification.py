@@ -13,8 +13,9 @@ import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import manifest as texts
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node import ssh
-from ansible_collections.orbit.imaging.plugins.plugin_utils.node.boot_wait import Facts, Failed, Node, said
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node.boot_wait import Facts, Failed, said
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import manifests
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node
 
 _ABSENT: t.Mapping[str, t.Any] = {"state": "absent", "msg": "the service was not asked"}
 # Bytes that are sent before it is looked whether the node takes them.

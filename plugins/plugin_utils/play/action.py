@@ -27,6 +27,7 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.play import hosts, w
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play.steps import MODULES, STEPS, Step
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records, tokens
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.progress import Progress
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record
 
 # Options of a module that the task of a step may give: what the step itself leaves open.
 _OPEN = {"power": ("state",)}
@@ -92,9 +93,7 @@ class Edge:
         # Of a failure, ansible-core 2.19 and newer keep an object that no record can hold; msg says it.
         return t.cast("t.Mapping[str, t.Any]", plain({k: v for k, v in said.items() if k != "exception"}))
 
-    def watch_nodes(
-        self, step: Step, record: dict[str, t.Any], nodes: list[dict[str, t.Any]]
-    ) -> dict[str, dict[str, t.Any]]:
+    def watch_nodes(self, step: Step, record: Record, nodes: list[Node]) -> dict[str, dict[str, t.Any]]:
         """Look after all nodes of a step at the same time; in check mode nothing is done with them."""
         if self.check:
             return {}

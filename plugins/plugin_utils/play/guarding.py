@@ -11,8 +11,8 @@ import typing as t
 from ansible_collections.orbit.imaging.plugins.module_utils.login import login_name
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims, guard
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan, record as records, tokens
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
 
-Record = dict[str, t.Any]
 HostVars = t.Mapping[str, t.Mapping[str, t.Any]]
 
 # The guard asks services what they are sending before it answers to the intention to serve.

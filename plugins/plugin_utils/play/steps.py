@@ -13,10 +13,11 @@ import dataclasses
 import os
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.module_utils.outcome import Outcome
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import manifests, plan, record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record
 
-Record = dict[str, t.Any]
 Answers = t.Sequence[t.Mapping[str, t.Any]]
 
 
@@ -68,8 +69,8 @@ class Step:
     module: str
     options: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
     keeps: tuple[str, str] | None = None
-    nodes: t.Callable[[t.Mapping[str, t.Any]], list[dict[str, t.Any]]] = records.active
-    cause: str = ""
+    nodes: t.Callable[[Record], list[Node]] = records.active
+    cause: Outcome | None = None
     intends: t.Callable[[t.Sequence[t.Mapping[str, t.Any]]], dict[str, t.Any]] | None = None
     confirms: bool = False
     asks: bool = False
@@ -102,11 +103,11 @@ class Step:
 
 
 def _nodes(record: Record, step: Step, answers: Answers, now: float) -> None:
-    records.judge_nodes(record, step.name, step.cause, answers, now)
+    records.judge_nodes(record, step.name, t.cast(Outcome, step.cause), answers, now)
 
 
 def _streams(record: Record, step: Step, answers: Answers, now: float) -> None:
-    records.judge_streams(record, step.cause, answers, now)
+    records.judge_streams(record, t.cast(Outcome, step.cause), answers, now)
 
 
 def _images(record: Record, _step: Step, answers: Answers, _now: float) -> None:

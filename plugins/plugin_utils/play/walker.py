@@ -22,8 +22,7 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.run import (
     record as records,
     tokens,
 )
-
-Record = dict[str, t.Any]
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record
 
 # So many services are asked at the same time.
 _SERVICES = 8
@@ -43,9 +42,7 @@ class Host(t.Protocol):
     def run_module(self, name: str, arguments: dict[str, t.Any]) -> t.Mapping[str, t.Any]:
         """Run a module of the collection where the services are asked, and return its result."""
 
-    def watch_nodes(
-        self, step: Step, record: Record, nodes: list[dict[str, t.Any]]
-    ) -> dict[str, dict[str, t.Any]]:
+    def watch_nodes(self, step: Step, record: Record, nodes: list[Node]) -> dict[str, dict[str, t.Any]]:
         """Do what a step does with the nodes themselves; return a report for each."""
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
+
 Answer = t.Mapping[str, t.Any]
 
 
-def tell(record: t.Mapping[str, t.Any], check: bool) -> tuple[list[str], list[str]]:
+def tell(record: Record, check: bool) -> tuple[list[str], list[str]]:
     """Return lines for a person, and the reasons why the playbook has failed (none when it has not).
 
     :param record: that of the run, whose ``found`` has the answers to each step of the playbook.

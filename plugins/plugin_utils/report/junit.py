@@ -13,13 +13,14 @@ import xml.etree.ElementTree as ET
 from ansible_collections.orbit.imaging.plugins.module_utils import outcome as outcomes
 from ansible_collections.orbit.imaging.plugins.plugin_utils.report import result
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record
 
 # What XML 1.0 cannot hold, in any notation: most control characters, halves of surrogate pairs.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REPLACEMENT = "\ufffd"
 
 
-def make(record: t.Mapping[str, t.Any]) -> bytes:
+def make(record: Record) -> bytes:
     """Return the XML document of a concluded run, encoded in UTF-8."""
     nodes = record["nodes"]
     root = ET.Element(
@@ -66,7 +67,7 @@ def make(record: t.Mapping[str, t.Any]) -> bytes:
     return t.cast(bytes, ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
 
 
-def _case(suite: ET.Element, label: str, node: t.Mapping[str, t.Any], seconds: float) -> None:
+def _case(suite: ET.Element, label: str, node: Node, seconds: float) -> None:
     # A dot in a class name is a package to most readers; the group is one name.
     place = "orbit.imaging." + label.replace(".", "_")
     case = ET.SubElement(

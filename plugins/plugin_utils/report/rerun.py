@@ -12,6 +12,7 @@ import yaml
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node import ssh_options
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records, settings
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record
 
 # Settings that do not go with the nodes: how the run chose them, what its nodes were part of, and secrets.
 _LEFT_OUT = ("orbit_image", "orbit_nodes", "orbit_quorum")
@@ -38,7 +39,7 @@ _Dumper.add_representer(
 )
 
 
-def make(record: t.Mapping[str, t.Any], command: str) -> str:
+def make(record: Record, command: str) -> str:
     """Return the text of the inventory of the failed nodes of a concluded run.
 
     :param command: how the run is done again with it; the first lines tell.
@@ -65,7 +66,7 @@ def make(record: t.Mapping[str, t.Any], command: str) -> str:
     return f"---\n{head}{body}"
 
 
-def _variables(node: t.Mapping[str, t.Any]) -> tuple[dict[str, t.Any], list[str]]:
+def _variables(node: Node) -> tuple[dict[str, t.Any], list[str]]:
     """Return all that the run must know of a node, and the names of what had to be left out."""
     usual = settings.resolve({})
     found: dict[str, t.Any] = {}
@@ -89,7 +90,7 @@ def _variables(node: t.Mapping[str, t.Any]) -> tuple[dict[str, t.Any], list[str]
     return found, left_out
 
 
-def _group_names(record: t.Mapping[str, t.Any]) -> dict[str, str]:
+def _group_names(record: Record) -> dict[str, str]:
     """Return for each node the name of its image group, close to the label, as Ansible accepts it."""
     taken = {"all", "ungrouped", *record["nodes"]}
     found = {}

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record
+
 #: Version of the format; it changes when a reader of the former one could misunderstand the new one.
 SCHEMA = 1
 
 _ATTEMPT = ("number", "power", "began_at", "ended_at", "cause", "evidence")
 
 
-def make(record: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def make(record: Record) -> dict[str, t.Any]:
     """Return the document of a concluded run. Times are seconds since 1970 (UTC), sizes bytes."""
     group_of = {name: group["label"] for group in record["groups"] for name in group["nodes"]}
     return {
@@ -48,7 +50,7 @@ def make(record: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     }
 
 
-def _streams(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+def _streams(record: Record) -> list[dict[str, t.Any]]:
     """Return where each image was sent, and by which service."""
     # Two domains may each send an image of the same name.
     streams = {
@@ -69,7 +71,7 @@ def _streams(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
     ]
 
 
-def _node(node: t.Mapping[str, t.Any], group: str) -> dict[str, t.Any]:
+def _node(node: Node, group: str) -> dict[str, t.Any]:
     client = node["steps"].get("client", {})
     proof = node["steps"].get("proof", {})
     return {
@@ -111,7 +113,7 @@ def _times(step: t.Mapping[str, t.Any]) -> dict[str, float]:
     return {name: float(value) for name, value in step.items() if name == "at" or name.endswith("_at")}
 
 
-def seconds_of(node: t.Mapping[str, t.Any], record: t.Mapping[str, t.Any]) -> float:
+def seconds_of(node: Node, record: Record) -> float:
     """Return how long a node took, from the start of the run to the last that was seen of it."""
     began = float(record["started_at"])
     seen = [moment for step in node["steps"].values() for moment in _times(step).values()]

@@ -14,12 +14,13 @@ from ansible_collections.orbit.imaging.plugins.module_utils import outcome as ou
 from ansible_collections.orbit.imaging.plugins.plugin_utils import private
 from ansible_collections.orbit.imaging.plugins.plugin_utils.report import junit, rerun, result
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum, record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
 
 # Set in the environment by the callback that shows the report at the end of everything.
 AT_END = "ORBIT_IMAGING_REPORT_AT_END"
 
 
-def lines(record: t.Mapping[str, t.Any]) -> list[str]:
+def lines(record: Record) -> list[str]:
     """Return the report of a concluded run, a line per group and a line per node that failed."""
     rows = [("group", "image", "nodes", "disk data", "slowest", "result")]
     failed: list[str] = []
@@ -71,7 +72,7 @@ def _verdict(group: t.Mapping[str, t.Any]) -> str:
     return "imaged" if group["imaged"] == group["total"] else "passed"
 
 
-def forecast(record: t.Mapping[str, t.Any]) -> list[str]:
+def forecast(record: Record) -> list[str]:
     """Return what a run would do, for check mode."""
     told = [""]
     for group in record["groups"]:
@@ -88,7 +89,7 @@ def forecast(record: t.Mapping[str, t.Any]) -> list[str]:
     return told
 
 
-def write(record: t.Mapping[str, t.Any], playbooks: t.Sequence[str]) -> dict[str, str]:
+def write(record: Record, playbooks: t.Sequence[str]) -> dict[str, str]:
     """Write the files of a concluded run into its folder, each whole or not at all.
 
     :param playbooks: what was run, for the command that runs it again.

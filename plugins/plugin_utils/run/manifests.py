@@ -18,8 +18,7 @@ import zlib
 
 from ansible_collections.orbit.imaging.plugins.module_utils import manifest as texts
 from ansible_collections.orbit.imaging.plugins.plugin_utils import private
-
-Node = t.Mapping[str, t.Any]
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record
 
 _IN_SHORT = ("digest", "size", "chunks", "disk_bytes", "identity", "path")
 
@@ -76,7 +75,7 @@ def unpack(answer: t.Mapping[str, t.Any], folder: str) -> None:
             image["manifest"].update(state="damaged", msg=str(error))
 
 
-def learn(record: dict[str, t.Any], answers: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
+def learn(record: Record, answers: t.Iterable[t.Mapping[str, t.Any]]) -> Record:
     """Return the record in which every node has the ``manifest`` of its image, in short.
 
     Where there is none, it has the reason. ``answers`` are the results of the question for the images, one
@@ -95,7 +94,7 @@ def learn(record: dict[str, t.Any], answers: t.Iterable[t.Mapping[str, t.Any]]) 
     return record
 
 
-def preflight_errors(record: t.Mapping[str, t.Any]) -> list[str]:
+def preflight_errors(record: Record) -> list[str]:
     """Return why images cannot be checked as asked: damaged manifests, and missing ones that must be."""
     found: dict[str, None] = {}
     for node in record["nodes"].values():

@@ -13,8 +13,10 @@ import shutil
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.module_utils import outcome as outcomes
+from ansible_collections.orbit.imaging.plugins.module_utils.outcome import Outcome
 from ansible_collections.orbit.imaging.plugins.plugin_utils import private
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record, Stream
 
 # What a service must be told again to take back what it was asked for.
 _ASKED = ("url", "dialect", "domain", "user", "timeout", "ca_path", "validate_certs", "token_from")
@@ -31,7 +33,7 @@ class RecordError(Exception):
 # -- its file
 
 
-def load(folder: str) -> dict[str, t.Any]:
+def load(folder: str) -> Record:
     """Return the record of the run in ``folder``.
 
     :raises RecordError: when there is none, or it cannot be read.
@@ -45,14 +47,14 @@ def load(folder: str) -> dict[str, t.Any]:
         with contextlib.suppress(FileNotFoundError):
             try:
                 with open(path, encoding="utf-8") as stream:
-                    return t.cast("dict[str, t.Any]", json.load(stream))
+                    return t.cast(Record, json.load(stream))
             except (OSError, ValueError) as error:
                 if not isinstance(error, FileNotFoundError):
                     raise RecordError(f"the record of the run cannot be read: {path}: {error}") from error
     raise RecordError(f"the record of the run is gone: {os.path.join(folder, _FILE)}")
 
 
-def create(record: t.Mapping[str, t.Any]) -> None:
+def create(record: Record) -> None:
     """Write the record of a run that begins, into a folder that is made for it.
 
     :raises RecordError: when that is impossible; unlike in the middle of a run, nothing is lost by an end.
@@ -69,7 +71,7 @@ def create(record: t.Mapping[str, t.Any]) -> None:
         ) from error
 
 
-def save(record: t.Mapping[str, t.Any]) -> None:
+def save(record: Record) -> None:
     """Write the record into the folder of its run, whole or not at all, for its owner only.
 
     When that is impossible in the middle of a run (a full disk), it is kept in memory until it is possible.
@@ -115,27 +117,27 @@ def _put(folder: str, data: bytes) -> None:
 # -- its nodes
 
 
-def everybody(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+def everybody(record: Record) -> list[Node]:
     """Return all nodes of the run, in the order of the plan."""
     return list(record["nodes"].values())
 
 
-def active(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+def active(record: Record) -> list[Node]:
     """Return the nodes of the run that have not failed so far, in the order of the plan."""
     return [node for node in record["nodes"].values() if node["outcome"] in (None, outcomes.IMAGED)]
 
 
-def ours(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+def ours(record: Record) -> list[Node]:
     """Return the nodes of the run but for those that another run has claimed since, with their links."""
     return [node for node in everybody(record) if node["outcome"] != "claimed_elsewhere"]
 
 
-def booting(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+def booting(record: Record) -> list[Node]:
     """Return the nodes that have not failed so far and are to run their new disk in the end."""
     return [node for node in active(record) if last_step(node) == "proof"]
 
 
-def fail(node: dict[str, t.Any], cause: str, evidence: str) -> None:
+def fail(node: Node, cause: Outcome, evidence: str) -> None:
     """End ``node`` with a named cause; the first cause stays, what follows from it is no news."""
     if cause not in outcomes.OUTCOMES:
         raise ValueError(f"{cause!r} is not a named cause")
@@ -179,9 +181,7 @@ def nodes_missing(answer: Answer, service: str, key: str, value: t.Any = None) -
     ]
 
 
-def judge_nodes(
-    record: dict[str, t.Any], step: str, cause: str, results: t.Sequence[Answer], now: float
-) -> dict[str, t.Any]:
+def judge_nodes(record: Record, step: str, cause: Outcome, results: t.Sequence[Answer], now: float) -> Record:
     """Take over what a module said of each node; ``cause`` is what nodes end with for which it failed.
 
     A node that the module did not name at all has failed too: success is what was observed, not what was not
@@ -205,9 +205,7 @@ def judge_nodes(
     return record
 
 
-def judge_streams(
-    record: dict[str, t.Any], cause: str, results: t.Sequence[Answer], now: float
-) -> dict[str, t.Any]:
+def judge_streams(record: Record, cause: Outcome, results: t.Sequence[Answer], now: float) -> Record:
     """Give each node the address and port of its image's stream, or the reason why there is none."""
     record.setdefault("streams", [])
     for result in results:
@@ -222,9 +220,8 @@ def judge_streams(
             node = record["nodes"][named["name"]]
             entry = said.get(node["image"]) or {}
             if node["image"] in served:
-                node["stream"] = {
-                    key: entry.get(key) for key in ("address", "port", "server") if entry.get(key)
-                }
+                told = {key: entry[key] for key in ("address", "port", "server") if entry.get(key)}
+                node["stream"] = t.cast(Stream, told)
                 node["steps"]["serve"] = {"at": now}
             else:
                 reason = entry.get("msg") or result.get("msg") or "the service gave no address"
@@ -232,9 +229,7 @@ def judge_streams(
     return record
 
 
-def judge_fleet(
-    record: dict[str, t.Any], step: str, reports: t.Mapping[str, t.Mapping[str, t.Any]]
-) -> dict[str, t.Any]:
+def judge_fleet(record: Record, step: str, reports: t.Mapping[str, t.Mapping[str, t.Any]]) -> Record:
     """Take over what was seen on the nodes themselves.
 
     A report has ``cause`` (or none), ``evidence``, ``attempts`` and whatever else the step measured. In the
@@ -249,9 +244,7 @@ def judge_fleet(
     return record
 
 
-def close(
-    record: dict[str, t.Any], step: str, now: float, cpu_seconds: float | None = None
-) -> dict[str, t.Any]:
+def close(record: Record, step: str, now: float, cpu_seconds: float | None = None) -> Record:
     """Note when a step was over; the next one begins here."""
     record.setdefault("timeline", []).append(
         {"step": step, "began_at": record["at"], "ended_at": now, "cpu_seconds": cpu_seconds}
@@ -260,7 +253,7 @@ def close(
     return record
 
 
-def not_undone(record: t.Mapping[str, t.Any]) -> list[str]:
+def not_undone(record: Record) -> list[str]:
     """Return, in words, what of a run was not seen to be taken back."""
     left = [n["name"] for n in ours(record) if "link" in n["steps"] and "unlink" not in n["steps"]]
     found = [f"links of {', '.join(left)}"] if left else []
@@ -273,21 +266,19 @@ def not_undone(record: t.Mapping[str, t.Any]) -> list[str]:
     return found
 
 
-def last_step(node: t.Mapping[str, t.Any]) -> str:
+def last_step(node: Node) -> str:
     """Return the step that must have been seen on a node for it to be imaged."""
     return "proof" if node["settings"]["orbit_boot"] else "client"
 
 
-def conclude(
-    record: t.Mapping[str, t.Any], left: t.Sequence[str] = (), now: float | None = None
-) -> dict[str, t.Any]:
+def conclude(record: Record, left: t.Sequence[str] = (), now: float | None = None) -> Record:
     """Give every node its final outcome, every group and the run its verdict.
 
     A node is imaged only when its last step was observed on it; one without a cause that never got
     there was interrupted. A group passes with its quorum. The run passes when all its groups do and
     nothing of it is ``left`` behind (in words). ``now`` is when it ended, by default with its last step.
     """
-    changed = copy.deepcopy(dict(record))
+    changed = copy.deepcopy(record)
     for node in changed["nodes"].values():
         if node["outcome"] is None:
             step = last_step(node)
@@ -307,12 +298,12 @@ def conclude(
     return changed
 
 
-def failed(record: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+def failed(record: Record) -> list[Node]:
     """Return the nodes that have failed, in the order of the plan; of a concluded run, all not imaged."""
     return [node for node in record["nodes"].values() if node["outcome"] not in (None, outcomes.IMAGED)]
 
 
-def culprits(record: t.Mapping[str, t.Any]) -> dict[str, str]:
+def culprits(record: Record) -> dict[str, str]:
     """Return, in words, why the nodes for which a concluded run fails have failed: those of failed groups."""
     of_failed_group = {name for group in record["groups"] if not group["passed"] for name in group["nodes"]}
     return {

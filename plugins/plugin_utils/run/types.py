@@ -10,24 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
-StepName = t.Literal[
-    "images",
-    "known",
-    "linkable",
-    "link",
-    "serve",
-    "reset",
-    "client",
-    "unlink",
-    "stop",
-    "boot",
-    "proof",
-    "power",
-    "states",
-    "streams",
-    "clear",
-    "end",
-]
+from ansible_collections.orbit.imaging.plugins.module_utils.outcome import Outcome
 
 
 class Power(t.TypedDict):
@@ -65,7 +48,7 @@ class Node(t.TypedDict, total=False):
     ssh: dict[str, t.Any]
     inventory_groups: list[str]
     token: int
-    outcome: str | None
+    outcome: Outcome | None
     evidence: str
     steps: dict[str, dict[str, t.Any]]
     power: Power
@@ -87,25 +70,6 @@ class Group(t.TypedDict, total=False):
     passed: bool
 
 
-class Batch(t.TypedDict, total=False):
-    """What one call of a service module is told; ``token_from`` is the host whose variable has the token."""
-
-    url: str
-    dialect: str
-    domain: str
-    timeout: float
-    ca_path: str | None
-    validate_certs: bool
-    token_from: str | None
-    nodes: list[dict[str, t.Any]]
-    images: list[str]
-    user: str | None
-    memory_image: str | None
-    window: int
-    interval: float
-    verify: bool
-
-
 class Timed(t.TypedDict, total=False):
     """When a step of the run began and ended, and what of the control host's processor it took."""
 
@@ -125,7 +89,7 @@ class Record(t.TypedDict, total=False):
     id: str
     dir: str
     console: str
-    claim_dirs: list[str]
+    playbooks: list[str]
     started_at: float
     at: float
     ended_at: float
