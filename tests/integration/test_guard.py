@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from .kit import IMAGE, TWO_GROUPS, Watched, play, read_result
-from .leftovers import all_gone_soon, guards_of, last_log, left, newest_run
+from .leftovers import all_gone_soon, guards_of, last_log, left, left_soon, newest_run
 
 CLEAN = "playbooks/clean.yml"
 SENDERS = ("node1-1", "node2-1", "node3-1")
@@ -22,20 +22,34 @@ def run_of(testbed, *arguments):
 
 
 STEPS = [
-    (signal.SIGINT, "Link the nodes to their memory image", "unlinked node1-1, node2-1, node3-1"),
-    (signal.SIGTERM, "Serve the images", "sender.ndz"),
-    (signal.SIGHUP, "Reset the nodes into their memory image", "took back a use of sender.ndz"),
-    (signal.SIGKILL, "Remove the links", "took back a use of sender.ndz"),
-    (signal.SIGHUP, "See every node run its new disk", "nothing was left to undo"),
+    (
+        signal.SIGINT,
+        "Link the nodes to their memory image",
+        "link: begins",
+        "unlinked node1-1, node2-1, node3-1",
+    ),
+    (signal.SIGTERM, "Serve the images", "serve: begins", "sender.ndz"),
+    (
+        signal.SIGHUP,
+        "Reset the nodes into their memory image",
+        "serve: done",
+        "took back a use of sender.ndz",
+    ),
+    (signal.SIGKILL, "Remove the links", "client: begins", "took back a use of sender.ndz"),
+    (signal.SIGHUP, "See every node run its new disk", "stop: done", "nothing was left to undo"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("number", "task", "words"), STEPS, ids=[f"{step[0].name}-{step[1].split()[0]}" for step in STEPS]
+    ("number", "task", "heard", "words"),
+    STEPS,
+    ids=[f"{step[0].name}-{step[1].split()[0]}" for step in STEPS],
 )
-def test_a_run_that_dies_leaves_nothing_behind(testbed, number, task, words):
+def test_a_run_that_dies_leaves_nothing_behind(testbed, number, task, heard, words):
     with Watched(*run_of(testbed)) as run:
         run.wait_for(f": {task}]")
+        # The name of a task is shown before the step begins; the guard hears of it when it does.
+        assert not left_soon(lambda: heard not in last_log(testbed)), "".join(run.lines)
         assert run.end(number) != 0, "".join(run.lines)
         all_gone_soon(testbed)
     log = last_log(testbed)
