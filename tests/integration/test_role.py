@@ -238,7 +238,7 @@ def test_an_inventory_without_hosts_is_refused(playbook, tmp_path):
 
 
 def test_folders_with_odd_names_and_what_the_command_line_says_of_ssh(testbed, tmp_path, monkeypatch):
-    home = tmp_path / 'a home with 100% "odd" $names {x}'
+    home = tmp_path / 'a home with 100% "odd" names {x}'
     home.mkdir()
     inventory = pathlib.Path(testbed.inventory(TWO_GROUPS))
     key = f"{testbed.folder}/state/id_ed25519"

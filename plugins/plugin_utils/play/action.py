@@ -58,7 +58,9 @@ class StepAction(PlainAction):
                 "role (orbit_service_timeout and the like) in place of options or module_defaults."
             )
         try:
-            result.update(walker.walk(folder, name, Edge(self, task_vars or {}), **arguments))
+            result.update(
+                walker.walk(folder, name, Edge(self, task_vars or {}, os.path.basename(folder)), **arguments)
+            )
         except records.RecordError as error:
             raise AnsibleActionFail(str(error)) from None
         return result
@@ -71,8 +73,9 @@ class StepAction(PlainAction):
 class Edge:
     """Ansible, as the walker needs it."""
 
-    def __init__(self, action: StepAction, task_vars: dict[str, t.Any]) -> None:
+    def __init__(self, action: StepAction, task_vars: dict[str, t.Any], run_id: str) -> None:
         self._action = action
+        self._run_id = run_id
         self._task_vars = task_vars
         self.check = bool(action._task.check_mode)
         self.hostvars: t.Mapping[str, t.Mapping[str, t.Any]] = hosts.Tokens(action)
@@ -84,6 +87,9 @@ class Edge:
         alone._connection = copy.copy(self._action._connection)
         alone._connection._shell = copy.copy(self._action._connection._shell)
         alone._connection._shell.tmpdir = None
+        # By this the guard finds modules that outlive ansible-playbook.
+        alone._task = copy.copy(self._action._task)
+        alone._task.environment = [*(alone._task.environment or []), {guard.MARK: self._run_id}]
         try:
             said = alone._execute_module(
                 module_name=f"orbit.imaging.{name}", module_args=arguments, task_vars=self._task_vars

@@ -19,7 +19,11 @@ def tell(record: Record, check: bool) -> tuple[list[str], list[str]]:
     :param check: whether nothing was changed.
     """
     found = record.get("found", {})
-    lines = [f"{name}: claimed: {holder}" for name, holder in sorted(record.get("claimed", {}).items())]
+    claimed = sorted(record.get("claimed", {}).items())
+    if "power" in found:
+        lines = [f"claimed, switched all the same: {name}: {holder}" for name, holder in claimed]
+    else:
+        lines = [f"{name}: claimed, left alone: {holder}" for name, holder in claimed]
     wrong: list[str] = []
     for step, words in _WORDS.items():
         for answer in found.get(step, []):

@@ -283,8 +283,10 @@ def _kind_of(value: t.Any) -> str:
 def image_mistake(value: t.Any) -> str:
     """Return, as a sentence, why what ``image`` says is no image name; "" when it is one."""
     spec = {"type": "str"}
-    wrong = _wrong_kind("image", spec, value) or _image(value)
-    return _sentence("image", spec, value, wrong) if wrong else ""
+    wrong = _wrong_kind("image", spec, value)
+    if wrong:
+        return _sentence("image", spec, value, wrong)
+    return f"image: {_shown(value)} is no image name. Use {names.IMAGE_NAME_RULE}." if _image(value) else ""
 
 
 def resolve(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -27,7 +27,7 @@ class ActionModule(StepAction):
                     "hrn": f"node1-{number}.sb1.test", "control_ip": f"10.0.0.{number}"}
             options = {"url": f"http://127.0.0.1:{number}", "dialect": "E2", "domain": "sb1.test",
                        "timeout": 2, "nodes": [node], "state": "reset"}
-            return Edge(self, task_vars).run_module("cmc_power", options)
+            return Edge(self, task_vars, "r1").run_module("cmc_power", options)
 
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(ask, range(1, 5)))

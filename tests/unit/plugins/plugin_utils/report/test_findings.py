@@ -15,7 +15,7 @@ def test_what_happened_to_the_claims_is_told():
     }
     lines, wrong = findings.tell(record, False)
     assert lines == [
-        "node1-2: claimed: run r2 of eve",
+        "node1-2: claimed, left alone: run r2 of eve",
         "left behind: a link",
         "the nodes had no guard at its end: the run guard has ended",
         "the claims of node1-1 were removed by somebody",

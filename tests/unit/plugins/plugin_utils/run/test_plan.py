@@ -86,7 +86,7 @@ def test_bad_node_sets_are_named(text, message):
 
 @pytest.mark.parametrize("image", ["../x.ndz", "a/b.ndz", "x;reboot", "$(x)", "x y", "", "-x", "x\n", ".x"])
 def test_image_names_with_folders_or_shell_characters_are_refused(image):
-    said = re.escape(f"image is {image!r}, which is no image name. Use the bare file name")
+    said = re.escape(f"image: {image!r} is no image name. Use the bare file name")
     with pytest.raises(plan.PlanError, match=said):
         plan.make([host(1, 1)], image=image, limited=True)
 
@@ -275,7 +275,7 @@ def test_coordinates_count_as_they_are_converted(x, y):
 
 @pytest.mark.parametrize(
     ("image", "words"),
-    [("a b", "image is 'a b', which is no image name"), (20260101, "image is 20260101, which YAML reads")],
+    [("a b", "image: 'a b' is no image name"), (20260101, "image is 20260101, which YAML reads")],
 )
 def test_a_bad_image_of_the_command_line_is_named(image, words):
     with pytest.raises(plan.PlanError, match=words):
