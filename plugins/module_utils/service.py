@@ -721,6 +721,13 @@ class Connection:
                 remedy="See whether the service is alive, or give it more time (timeout)",
             ) from error
         except (requests.exceptions.RequestException, OSError, ValueError) as error:
+            if any(isinstance(cause, TimeoutError) for cause in _causes(error)):
+                # requests calls a peer that stops in the middle of a body an error of the connection.
+                raise fail(
+                    "no complete answer in time",
+                    code="timeout",
+                    remedy="See whether the service is alive, or give it more time (timeout)",
+                ) from error
             reason = _reason(error)
             if "BadStatusLine" in repr(error) and "RemoteDisconnected" not in repr(error):
                 raise fail(

@@ -311,6 +311,9 @@ def resolve(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         if wrong:
             mistakes.append(_sentence(name, spec, value, wrong))
             bad[name] = None
+        elif spec.get("type") == "int" and isinstance(value, float) and value.is_integer():
+            # ansible-core takes 3.0 for a whole number only since 2.18.
+            given[name] = int(value)
         else:
             given[name] = value
     result = _validator().validate(given)

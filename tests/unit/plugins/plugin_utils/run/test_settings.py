@@ -60,3 +60,8 @@ def test_folders_are_whole_paths(name, tmp_path, monkeypatch):
 def test_certificates_have_a_whole_path():
     with pytest.raises(settings.SettingsError, match=r"orbit_service_ca is 'ca\.pem', which is no whole"):
         settings.resolve({"orbit_service_ca": "ca.pem"})
+
+
+@pytest.mark.parametrize("value", [7, 7.0, "7", " 7"])
+def test_whole_numbers_count_as_such_on_every_ansible_core(value):
+    assert settings.resolve({"orbit_x": value})["orbit_x"] == 7
