@@ -63,6 +63,7 @@ class Step:
     :ivar asks: whether it only asks, so that it is the same in check mode.
     :ivar judge: what is done with the answers.
     :ivar batches: what is asked in one call each, where that is not about nodes.
+    :ivar repeats: whether it is done as long as it changes something and there is something left to ask for.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Step:
     asks: bool = False
     judge: t.Callable[[Record, Step, Answers, float], t.Any] | None = None
     batches: t.Callable[[Record, Step], list[dict[str, t.Any]]] | None = None
+    repeats: bool = False
 
     @property
     def service(self) -> str:
@@ -191,7 +193,6 @@ def _ended(record: Record, _step: Step, answers: Answers, _now: float) -> None:
         # Without streams the module as a whole has failed, and its message says why.
         streams = list(before.values()) or answer.get("streams")
         ends.append({"item": answer["item"], "msg": answer.get("msg"), "streams": streams})
-    record["found"]["again"] = bool(_unused(record, _step)) and all(a.get("streams") for a in answers)
 
 
 def _owned(record: Record, _step: Step) -> list[dict[str, t.Any]]:
@@ -288,6 +289,7 @@ STEPS: dict[str, Step] = {
             nodes=records.everybody,
             judge=_found,
         ),
-        Step("end", "frisbee_server", {"state": "stopped"}, judge=_ended, batches=_unused),
+        # Each stop takes back one use; a stream ends with the last of them.
+        Step("end", "frisbee_server", {"state": "stopped"}, judge=_ended, batches=_unused, repeats=True),
     )
 }

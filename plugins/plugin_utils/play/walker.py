@@ -26,6 +26,8 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Nod
 
 # So many services are asked at the same time.
 _SERVICES = 8
+# A step that repeats ends after so many rounds in any case: a service may say "changed" for ever.
+_ROUNDS = 10_000
 # What the guard hears of a use of a stream, and of a link.
 _OF_STREAM = ("image", "ok", "port", "joined")
 _OF_SERVICE = ("url", "dialect", "domain", "user")
@@ -68,12 +70,20 @@ def walk(folder: str, name: str, host: Host, **options: t.Any) -> dict[str, t.An
     return {
         "changed": said["changed"] and not step.asks,
         "failed_nodes": failed,
-        "again": bool(record.get("found", {}).get("again")),
         "msg": said["msg"],
     }
 
 
 def _ask_services(record: Record, step: Step, host: Host, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    rounds = [_ask_once(record, step, host, options)]
+    while step.repeats and not host.check and rounds[-1]["changed"] and step.calls(record):
+        if len(rounds) == _ROUNDS:
+            break
+        rounds.append(_ask_once(record, step, host, options))
+    return {**rounds[-1], "changed": any(said["changed"] for said in rounds)}
+
+
+def _ask_once(record: Record, step: Step, host: Host, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     batches = step.calls(record)
     by_url: dict[str, list[dict[str, t.Any]]] = {}
     for batch in batches:

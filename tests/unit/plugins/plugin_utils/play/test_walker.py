@@ -285,14 +285,47 @@ def test_a_service_that_is_down_when_streams_are_ended_is_told(run, told, answer
     record["found"] = {"in_use": []}
     records.save(record)
     walker.walk(run, "streams", Host(frisbee_info=lambda _a: {"streams": [{"image": "a.ndz"}]}))
-    said = walker.walk(run, "end", Host(frisbee_server=lambda _a: answer))
-    assert said["again"] is False
+    walker.walk(run, "end", Host(frisbee_server=lambda _a: answer))
     _lines, wrong = findings.tell(records.load(run), False)
     assert wrong
     # A second try is asked for the same, and what it says is what counts.
     ended = [{"image": "a.ndz", "ok": True, "changed": True, "state": "stopped", "msg": "stopped"}]
-    assert walker.walk(run, "end", Host(frisbee_server=lambda _a: {"streams": ended}))["again"] is False
+    walker.walk(run, "end", Host(frisbee_server=lambda _a: {"streams": ended}))
     assert findings.tell(records.load(run), False)[1] == []
+
+
+@pytest.mark.parametrize("uses", [1, 2, 200])
+def test_a_stream_is_stopped_until_its_last_use_is_taken_back(run, told, uses):
+    record = records.load(run)
+    record["found"] = {"in_use": []}
+    records.save(record)
+    walker.walk(run, "streams", Host(frisbee_info=lambda _a: {"streams": [{"image": "a.ndz"}]}))
+    left = [uses]
+
+    def stop(_arguments):
+        changed = left[0] > 0
+        left[0] = max(0, left[0] - 1)
+        state = "still_used" if left[0] else "stopped"
+        stream = {"image": "a.ndz", "ok": True, "changed": changed, "state": state, "msg": state}
+        return {"changed": changed, "streams": [stream]}
+
+    said = walker.walk(run, "end", Host(frisbee_server=stop))
+    assert (left, said["changed"]) == ([0], True)
+    lines, wrong = findings.tell(records.load(run), False)
+    assert wrong == []
+    assert any(f"ended, {uses} uses taken back" in line for line in lines)
+
+
+def test_a_stream_whose_use_is_not_given_back_is_not_asked_for_for_ever(run, told):
+    record = records.load(run)
+    record["found"] = {"in_use": []}
+    records.save(record)
+    walker.walk(run, "streams", Host(frisbee_info=lambda _a: {"streams": [{"image": "a.ndz"}]}))
+    stream = {"image": "a.ndz", "ok": True, "changed": False, "state": "still_used", "msg": "still used"}
+    host = Host(frisbee_server=lambda _a: {"changed": False, "streams": [stream]})
+    assert walker.walk(run, "end", host)["changed"] is False
+    # Once with each of the tokens that the nodes have for the service.
+    assert len(host.asked) == 2
 
 
 def test_check_mode_asks_and_tells_nobody(run, told):
