@@ -89,9 +89,37 @@ def test_no_module_depends_on_itself() -> None:
         pytest.fail(f"each imports the next: {' <- '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("module", ["lifecycle", "layout", "inventory", "hub"])
-def test_what_is_above_the_tiers_knows_none_of_them(module: str) -> None:
-    for path in (SOURCES / f"orbit_testbed/nodes/{module}.py", SOURCES / "orbit_testbed/cli.py"):
+#: The rooms of the testbed, each may import those before it; a kind of node is a room of its own.
+ROOMS = ("nodes", "tiers", "bed")
+
+
+def test_the_rooms_of_the_testbed_depend_one_way() -> None:
+    home = SOURCES / "orbit_testbed"
+    assert {path.name for path in home.iterdir() if (path / "__init__.py").exists()} == set(ROOMS)
+    wrong = {
+        f"{path.relative_to(home)} imports {name}"
+        for number, room in enumerate(ROOMS)
+        for path in sorted((home / room).rglob("*.py"))
+        for name in imported(path)
+        for above in (*ROOMS[number + 1 :], "cli")
+        if re.match(rf"orbit_testbed\.{above}\b", name)
+    }
+    assert not wrong
+    kinds = [path.name for path in (home / "tiers").iterdir() if (path / "__init__.py").exists()]
+    wrong = {
+        f"{path.relative_to(home)} imports {name}"
+        for kind in kinds
+        for path in sorted((home / "tiers" / kind).rglob("*.py"))
+        for name in imported(path)
+        for other in kinds
+        if other != kind and re.match(rf"orbit_testbed\.tiers\.{other}\b", name)
+    }
+    assert not wrong
+
+
+def test_what_is_not_of_a_kind_of_node_knows_none_of_them() -> None:
+    home = SOURCES / "orbit_testbed"
+    for path in (*(home / "nodes").glob("*.py"), *(home / "bed").glob("*.py"), home / "cli.py"):
         assert not [name for name in imported(path) if re.match(r"orbit_testbed\.tiers\.(light|qemu)", name)]
         assert not re.search(r"[!=]= *[\"'](qemu|light)[\"']", path.read_text())
 

@@ -13,7 +13,8 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 
 from orbit_frisbee.ndz import manifest
-from orbit_testbed.nodes import control, diskimage, tree
+from orbit_testbed.bed import control
+from orbit_testbed.nodes import diskimage, tree
 from orbit_testbed.nodes.layout import DISK_SIZE, Settings, State
 
 from ..integration import leftovers

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
+from orbit_testbed.bed.inventory import text
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.faults import KINDS, Fault
-from orbit_testbed.nodes.inventory import text
 from orbit_testbed.nodes.layout import MOST_NODES, Node, Settings, State, parse_delay, parse_grid
 
 octet = st.integers(1, 254)

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from orbit_services.power.base import Action, PowerState
+from orbit_testbed.bed.power import MachinePower
 from orbit_testbed.nodes import host
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.faults import Fault
 from orbit_testbed.nodes.layout import Settings, State
-from orbit_testbed.nodes.power import MachinePower
 from orbit_testbed.tiers.qemu import (
     machine as qemu_machine,
     network as qemu_network,

@@ -14,7 +14,8 @@ import pytest
 from beds import Bed, eventually
 
 from orbit_frisbee.ndz import manifest
-from orbit_testbed.nodes import diskimage, lifecycle
+from orbit_testbed.bed import lifecycle
+from orbit_testbed.nodes import diskimage
 from orbit_testbed.nodes.layout import DISK_SIZE
 from orbit_testbed.nodes.memoryimage import MARKER
 

@@ -29,16 +29,16 @@ from orbit_services.power.base import Action
 from orbit_services.power.drivers import DriverError, driver
 from orbit_services.state import StateError
 from orbit_testbed import servicefaults as service_faults
-from orbit_testbed.nodes import control
+from orbit_testbed.bed import control
+from orbit_testbed.bed.frontdesk import FrontDesk
+from orbit_testbed.bed.power import FaultyPower
+from orbit_testbed.bed.relay import Gateway
+from orbit_testbed.bed.tftp import TftpServer
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.faults import Fault
-from orbit_testbed.nodes.frontdesk import FrontDesk
 from orbit_testbed.nodes.host import program
 from orbit_testbed.nodes.layout import SERVICE_PORTS, Settings, State
-from orbit_testbed.nodes.power import FaultyPower
-from orbit_testbed.nodes.relay import Gateway
 from orbit_testbed.nodes.supply import Supply
-from orbit_testbed.nodes.tftp import TftpServer
 from orbit_testbed.tiers import tier
 from orbit_testbed.tiers.base import Plant
 
@@ -231,7 +231,7 @@ class Hub:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m orbit_testbed.nodes.hub")
+    parser = argparse.ArgumentParser(prog="python -m orbit_testbed.bed.hub")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--ready-fd", type=int, required=True)
     parser.add_argument(
