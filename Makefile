@@ -39,7 +39,7 @@ whole-%: ## whole runs on the oldest or the newest ansible-core: whole-2.17, who
 	@$(CHECK) $@
 integration: ## the collection against the embedded testbed
 	@$(CHECK) integration
-faults: ## every fault of a node or a service, one run each
+faults: ## every fault of a node or a service
 	@$(CHECK) faults
 faults-random: ## runs with random faults (an hour); ARGS="--seed 7 --runs 50", or ARGS="--replay 7:12"
 	@$(TOOLS)/setup dev && cd $(TOOLS)/.. && .venv/bin/python -m tests.faults.random_runs $(ARGS)

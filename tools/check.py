@@ -90,8 +90,7 @@ def on_ansible() -> list[str]:
         # ansible-test knows folders by their slash.
         *sorted(f"{kind}/" for kind in kinds if kind not in shared),
         "module_utils/test_module.py",
-        "plugin_utils/run/",
-        "plugin_utils/node/test_fleet.py",
+        "plugin_utils/run/test_settings.py",
     ]
     return [f"{tests}/{name}" for name in names]
 
@@ -129,7 +128,7 @@ def whole(core: str) -> Part:
                 "tests/integration/test_image.py",
                 "tests/integration/test_failures.py",
                 "tests/integration/test_results.py",
-                *("-k", "two_groups or check_mode or never or outside or done_again"),
+                *("-k", "done_again or check_mode or never or outside"),
             ),
         ),
         level=f"core-{core}",
@@ -139,14 +138,32 @@ def whole(core: str) -> Part:
 
 #: Tests wait more than they compute, for real sockets and processes, so that more of them go at a time than
 #: there are cores: short ones, and those that have testbeds of their own.
-AT_ONCE = ("--num-workers", "6")
+AT_ONCE = ("--num-workers", "4")
 SIDE_BY_SIDE = ("-n", "3")
 
 OTHER_CORES = [core for core in cores() if core != main_core()]
 
 # Longest first: with two workers this is what keeps both busy to the end.
 PARTS = (
-    Part("sanity", "tests", "ansible-test sanity", (("tools/ansible-test", "sanity"),)),
+    Part(
+        "integration",
+        "tests",
+        "the collection against the embedded testbed",
+        (
+            (
+                *("pytest", "-q", *SIDE_BY_SIDE, "--durations=10", "tests/integration"),
+                f"--ignore={ON_MACHINES}",
+            ),
+        ),
+        tests=True,
+    ),
+    Part(
+        "faults",
+        "tests",
+        "every fault of a node or a service, and a random run",
+        (("pytest", "-q", *SIDE_BY_SIDE, "tests/faults"),),
+        tests=True,
+    ),
     Part(
         "unit",
         "tests",
@@ -160,13 +177,6 @@ PARTS = (
         tests=True,
     ),
     Part(
-        "molecule",
-        "tests",
-        "the demo's playbook as a molecule scenario",
-        # Its testbed has a fixed name and number: one run at a time, whatever the checkout.
-        (("flock", MOLECULE_LOCK, "molecule", "test"),),
-    ),
-    Part(
         "units",
         "tests",
         "unit tests of the collection",
@@ -174,6 +184,7 @@ PARTS = (
         tests=True,
     ),
     *map(units, OTHER_CORES),
+    Part("sanity", "tests", "ansible-test sanity", (("tools/ansible-test", "sanity"),)),
     Part(
         "tools",
         "tests",
@@ -181,13 +192,25 @@ PARTS = (
         (("pytest", "-q", *SIDE_BY_SIDE, "tests/tools"),),
         tests=True,
     ),
+    *map(whole, (cores()[0], cores()[-1])),
     Part(
-        "types",
+        "molecule",
+        "tests",
+        "the demo's playbook as a molecule scenario",
+        # Its testbed has a fixed name and number: one run at a time, whatever the checkout.
+        (("flock", MOLECULE_LOCK, "molecule", "test"),),
+    ),
+    Part(
+        "lint",
         "check",
-        "mypy",
+        "ruff, ansible-lint, shellcheck, REUSE, changelog",
         (
-            ("mypy", "--config-file", "testbed/pyproject.toml"),
-            ("tools/in-copy", "mypy", "--config-file", "mypy.ini"),
+            ("ruff", "check", "--output-format=concise", "."),
+            ("ruff", "format", "--check", "."),
+            ("ansible-lint", "--offline", "--strict", "-q"),
+            ("shellcheck", *SHELL_SCRIPTS),
+            ("reuse", "lint", "--quiet"),
+            ("antsibull-changelog", "lint"),
         ),
     ),
     Part(
@@ -206,40 +229,15 @@ PARTS = (
             ),
         ),
     ),
-    Part(
-        "lint",
-        "check",
-        "ruff, ansible-lint, shellcheck, REUSE, changelog",
-        (
-            ("ruff", "check", "--output-format=concise", "."),
-            ("ruff", "format", "--check", "."),
-            ("ansible-lint", "--offline", "--strict", "-q"),
-            ("shellcheck", *SHELL_SCRIPTS),
-            ("reuse", "lint", "--quiet"),
-            ("antsibull-changelog", "lint"),
-        ),
-    ),
     Part("build", "check", "collection tarball, installed and read back", (("tools/build", "--check"),)),
     Part(
-        "integration",
-        "tests",
-        "the collection against the embedded testbed",
+        "types",
+        "check",
+        "mypy",
         (
-            (
-                *("pytest", "-q", *SIDE_BY_SIDE, "--durations=10", "tests/integration"),
-                f"--ignore={ON_MACHINES}",
-            ),
+            ("mypy", "--config-file", "testbed/pyproject.toml"),
+            ("tools/in-copy", "mypy", "--config-file", "mypy.ini"),
         ),
-        tests=True,
-        alone=True,
-    ),
-    Part(
-        "faults",
-        "tests",
-        "every fault of a node or a service, one run each, and some random ones",
-        (("pytest", "-q", *SIDE_BY_SIDE, "tests/faults"),),
-        tests=True,
-        alone=True,
     ),
     Part(
         "vm",
@@ -253,7 +251,6 @@ PARTS = (
         tests=True,
         alone=True,
     ),
-    *map(whole, (cores()[0], cores()[-1])),
 )
 
 

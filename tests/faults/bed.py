@@ -37,9 +37,9 @@ VARIABLES = {
 _RELAY = diskimage.Recipe("relay.ndz", 3_000_000)
 
 
-def node_names() -> list[str]:
-    """Return all nodes, group by group."""
-    return [f"node{x}-{row}" for row, _image in GROUPS.values() for x in range(1, COLUMNS + 1)]
+def node_names(columns: int = COLUMNS) -> list[str]:
+    """Return all nodes, or the first ones of each group, group by group."""
+    return [f"node{x}-{row}" for row, _image in GROUPS.values() for x in range(1, columns + 1)]
 
 
 def image_of(node: str) -> str:

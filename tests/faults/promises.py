@@ -7,15 +7,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..integration.kit import Played
-from .bed import FaultBed, node_names
+from .bed import FaultBed
 
 
-def truthful(played: Played) -> Iterator[str]:
-    """The exit status, the recap and the result file say the same, and every node has one named outcome."""
+def truthful(played: Played, nodes: Iterable[str]) -> Iterator[str]:
+    """The exit status, the recap and the result file say the same, and each node has one named outcome."""
     from ansible_collections.orbit.imaging.plugins.module_utils.outcome import OUTCOMES
 
     outcomes = played.outcomes
-    missing = set(node_names()) ^ set(outcomes)
+    missing = set(nodes) ^ set(outcomes)
     if missing:
         yield f"the result does not have the nodes of the run: {', '.join(sorted(missing))}"
     for name, outcome in outcomes.items():

@@ -88,7 +88,7 @@ def _judge(
     has_result = re.search(r"^Record of the run: ", played.output, re.MULTILINE) is not None
     if has_result:
         row.outcomes = table.count(played.outcomes)
-        yield from promises.truthful(played)
+        yield from promises.truthful(played, node_names())
         yield from _as_expected(bed, plan, played)
     elif killed:
         row.outcomes = "ended by a signal"

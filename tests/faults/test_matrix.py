@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every fault, one run each: who is hit ends by name, the others are imaged, nothing is left behind."""
+"""Every fault: who is hit ends by name, the others are imaged, nothing is left behind."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import time
 import pytest
 
 from ..integration.kit import Played, play
-from . import promises, table
-from .bed import FaultBed, node_names
+from . import promises, schedule, table
+from .bed import GROUPS, FaultBed
 from .cases import CASES, IMAGED, Case
 
 CLEAN = "playbooks/clean.yml"
@@ -25,7 +25,7 @@ def test_a_fault(bed, rows, name):
     row.problems.append("did not end")
     _prepare(bed, case)
     began = time.monotonic()
-    played = bed.run(**{"orbit_boot": case.boot, **case.variables})
+    played = bed.run("--limit", ",".join(case.chosen), **{"orbit_boot": case.boot, **case.variables})
     row.seconds = time.monotonic() - began
     row.outcomes = "refused" if case.refused else table.count(played.outcomes)
     problems = [
@@ -38,6 +38,16 @@ def test_a_fault(bed, rows, name):
         problems += promises.nothing_left(bed, case.spared)
     row.problems[:] = problems
     assert not problems, "\n".join([*problems, played.output])
+
+
+def test_every_fault_of_a_node_has_its_place_beside_a_sound_node():
+    there = {
+        fault.partition(",")[0].partition("=")[0] for case in CASES.values() for fault in case.nodes.values()
+    }
+    assert there == {fault.partition("=")[0] for fault in schedule.NODE_FAULTS}
+    for case in CASES.values():
+        for row, _image in GROUPS.values():
+            assert {name for name in case.chosen if name.endswith(f"-{row}")} - set(case.nodes)
 
 
 def _prepare(bed: FaultBed, case: Case) -> None:
@@ -73,9 +83,9 @@ def _refused(bed: FaultBed, case: Case, played: Played):
 
 
 def _ended(bed: FaultBed, case: Case, played: Played):
-    yield from promises.truthful(played)
+    yield from promises.truthful(played, case.chosen)
     outcomes = played.outcomes
-    for node in node_names():
+    for node in case.chosen:
         allowed = case.expect.get(node, "|".join([IMAGED, *case.counts])).split("|")
         if outcomes.get(node) not in allowed:
             evidence = played.result["nodes"].get(node, {}).get("evidence")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -180,16 +182,28 @@ vars:
         return str(path)
 
 
+#: Locks of the numbers that this process has taken; they go when it ends.
+_numbers: list[int] = []
+
+
 def free_number() -> int:
-    """Return a testbed number whose loopback addresses nobody listens on."""
+    """Return a testbed number whose loopback addresses nobody listens on, and that no other test will take.
+
+    Between this and the first listening socket of the testbed another process may ask: the lock tells it.
+    """
     start = 100 + os.getpid() % 100
     for number in [*range(start, 250), *range(100, start)]:
-        with socket.socket() as probe:
-            try:
+        path = pathlib.Path(tempfile.gettempdir(), f"orbit-tests-{os.getuid()}-{number}.lock")
+        lock = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
                 probe.bind((f"127.{number}.0.1", 5012))
-            except OSError:
-                continue
-            return number
+        except OSError:
+            os.close(lock)
+            continue
+        _numbers.append(lock)
+        return number
     raise AssertionError("no free testbed number")
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 
 import pytest
 import yaml
@@ -80,99 +81,94 @@ def place(tmp_path, monkeypatch):
 
 def _inventory_all(place):
     place.inventory["all"]["vars"].update(place.values)
-    return [{"hosts": "senders", "roles": ["plan"]}], ()
+    return ()
 
 
 def _inventory_group(place):
     place.inventory["all"]["children"]["senders"]["vars"] = place.values
-    return [{"hosts": "senders", "roles": ["plan"]}], ()
+    return ()
 
 
 def _inventory_host(place):
     for host in place.inventory["all"]["children"]["senders"]["hosts"].values():
         host.update(place.values)
-    return [{"hosts": "senders", "roles": ["plan"]}], ()
+    return ()
 
 
 def _group_vars(place):
     (place.folder / "group_vars").mkdir()
     (place.folder / "group_vars" / "senders.yml").write_text(yaml.safe_dump(place.values))
-    return [{"hosts": "senders", "roles": ["plan"]}], ()
+    return ()
 
 
 def _extra(place):
-    return [{"hosts": "senders", "roles": ["plan"]}], ("-e", json.dumps(place.values))
+    return ("-e", json.dumps(place.values))
 
 
-def _play(place):
-    return [{"hosts": "senders", "vars": place.values, "roles": ["plan"]}], ()
+#: Places outside of plays; each returns arguments of the command line.
+PLACES = [_inventory_all, _inventory_group, _inventory_host, _group_vars, _extra]
 
 
-def _vars_file(place):
-    (place.folder / "more.yml").write_text(yaml.safe_dump(place.values))
-    return [{"hosts": "senders", "vars_files": ["more.yml"], "roles": ["plan"]}], ()
-
-
-def _role(place):
-    return [{"hosts": "senders", "roles": [{"role": "plan", "vars": place.values}]}], ()
-
-
-def _role_parameters(place):
-    return [{"hosts": "senders", "roles": [{"role": "plan", **place.values}]}], ()
-
-
-def _tasks(*tasks):
-    return [{"hosts": "senders", "tasks": list(tasks)}], ()
-
-
-def _import_role(place):
-    return _tasks({"import_role": {"name": "plan"}, "vars": place.values})
-
-
-def _include_role(place):
-    return _tasks({"include_role": {"name": "plan"}, "vars": place.values})
-
-
-def _block(place):
-    return _tasks({"block": [{"import_role": {"name": "plan"}}], "vars": place.values})
-
-
-def _block_around_include(place):
-    return _tasks({"block": [{"include_role": {"name": "plan"}}], "vars": place.values})
-
-
-def _facts(place):
-    return _tasks({"set_fact": place.values}, {"include_role": {"name": "plan"}})
-
-
-def _include_vars(place):
-    (place.folder / "more.yml").write_text(yaml.safe_dump(place.values))
-    return _tasks({"include_vars": "more.yml"}, {"import_role": {"name": "plan"}})
-
-
-def _templates(place):
-    place.inventory["all"]["vars"]["said"] = place.values
-    return [
-        {"hosts": "senders", "vars": {k: "{{ said." + k + " }}" for k in place.values}, "roles": ["plan"]}
-    ], ()
-
-
-PLACES = [
-    _inventory_all, _inventory_group, _inventory_host, _group_vars, _extra, _play, _vars_file, _role,
-    _role_parameters, _import_role, _include_role, _block, _block_around_include, _facts, _include_vars,
-    _templates,
-]  # fmt: skip
+def _says(record, values):
+    assert list(record["nodes"]) == ["node1-1", "node2-1"]
+    for node in record["nodes"].values():
+        assert {key: node["settings"][key] for key in values} == values
+        assert node["image"] == values["orbit_image"]
+    assert record["dir"].startswith(values["orbit_run_dir"])
 
 
 @pytest.mark.parametrize("where", PLACES, ids=[where.__name__.strip("_") for where in PLACES])
 def test_a_variable_counts_wherever_it_is_said(place, where):
-    plays, arguments = where(place)
-    (record,) = place.records(*plays, arguments=arguments)
-    assert list(record["nodes"]) == ["node1-1", "node2-1"]
-    for node in record["nodes"].values():
-        assert {key: node["settings"][key] for key in place.values} == place.values
-        assert node["image"] == "said.ndz"
-    assert record["dir"].startswith(place.values["orbit_run_dir"])
+    (record,) = place.records({"hosts": "senders", "roles": ["plan"]}, arguments=where(place))
+    _says(record, place.values)
+
+
+def _file(place, values):
+    name = f"more{values['orbit_retries']}.yml"
+    (place.folder / name).write_text(yaml.safe_dump(values))
+    return name
+
+
+def _templates(place, values):
+    place.inventory["all"]["vars"]["said"] = values
+    return {"vars": {key: "{{ said." + key + " }}" for key in values}, "roles": ["plan"]}
+
+
+#: Places in a play.
+PLAYS = {
+    "play": lambda _, said: {"vars": said, "roles": ["plan"]},
+    "vars_files": lambda place, said: {"vars_files": [_file(place, said)], "roles": ["plan"]},
+    "role": lambda _, said: {"roles": [{"role": "plan", "vars": said}]},
+    "role parameters": lambda _, said: {"roles": [{"role": "plan", **said}]},
+    "import_role": lambda _, said: {"tasks": [{"import_role": {"name": "plan"}, "vars": said}]},
+    "include_role": lambda _, said: {"tasks": [{"include_role": {"name": "plan"}, "vars": said}]},
+    "block": lambda _, said: {"tasks": [{"block": [{"import_role": {"name": "plan"}}], "vars": said}]},
+    "block around include_role": lambda _, said: {
+        "tasks": [{"block": [{"include_role": {"name": "plan"}}], "vars": said}]
+    },
+    "templates": _templates,
+    # These two stay with the hosts, the latter above the former.
+    "include_vars": lambda place, said: {
+        "tasks": [{"include_vars": _file(place, said)}, {"import_role": {"name": "plan"}}]
+    },
+    "set_fact": lambda _, said: {"tasks": [{"set_fact": said}, {"include_role": {"name": "plan"}}]},
+}
+
+
+def test_a_variable_counts_wherever_a_play_says_it(place):
+    """In one run; each play has values of its own, so that none counts for another."""
+    values = [
+        {**place.values, "orbit_retries": number, "orbit_image": f"said{number}.ndz"}
+        for number in range(len(PLAYS))
+    ]
+    records = place.records(
+        *(
+            {"name": name, "hosts": "senders", **make(place, said)}
+            for (name, make), said in zip(PLAYS.items(), values, strict=True)
+        )
+    )
+    for record, said in zip(records, values, strict=True):
+        _says(record, said)
 
 
 def test_hosts_may_differ_wherever_that_is_said(place):
@@ -291,20 +287,23 @@ def test_one_play_for_each_image_group(place):
 
 
 @pytest.mark.parametrize(
-    ("said", "arguments", "image"),
+    ("arguments", "images"),
     [
-        ({"image": "play.ndz"}, (), "play.ndz"),
-        ({"image": "play.ndz"}, ("-e", "image=extra.ndz"), "extra.ndz"),
-        ({"image": "play.ndz"}, ("-e", "orbit_image=extra.ndz"), "extra.ndz"),
-        ({"orbit_image": "play.ndz"}, ("-e", "image=extra.ndz"), "extra.ndz"),
-        ({}, ("-e", "image=extra.ndz"), "extra.ndz"),
-        ({}, (), "inventory.ndz"),
+        ((), [({"image": "play.ndz"}, "play.ndz"), ({}, "inventory.ndz")]),
+        (("-e", "orbit_image=extra.ndz"), [({"image": "play.ndz"}, "extra.ndz")]),
+        (
+            ("-e", "image=extra.ndz"),
+            [(said, "extra.ndz") for said in ({"image": "play.ndz"}, {"orbit_image": "play.ndz"}, {})],
+        ),
     ],
+    ids=["inventory and play", "orbit_image", "image"],
 )
-def test_image_and_orbit_image(place, said, arguments, image):
+def test_image_and_orbit_image(place, arguments, images):
     place.inventory["all"]["vars"]["orbit_image"] = "inventory.ndz"
-    (record,) = place.records({"hosts": "senders", "vars": said, "roles": ["plan"]}, arguments=arguments)
-    assert {node["image"] for node in record["nodes"].values()} == {image}
+    plays = [{"hosts": "senders", "vars": said, "roles": ["plan"]} for said, _image in images]
+    records = place.records(*plays, arguments=arguments)
+    for record, (_said, image) in zip(records, images, strict=True):
+        assert {node["image"] for node in record["nodes"].values()} == {image}
 
 
 def test_an_image_of_another_role_in_the_inventory_is_not_ours(place):
@@ -384,10 +383,13 @@ CONDITIONS = {
 }
 
 
-@pytest.mark.parametrize("case", CONDITIONS)
-def test_a_condition_leaves_out_whom_it_leaves_out(place, case):
-    (record,) = place.records({"hosts": "all", "vars": {"image": "x.ndz"}, **CONDITIONS[case]})
-    assert list(record["nodes"]) == ["node1-1", "node2-1"]
+def test_a_condition_leaves_out_whom_it_leaves_out(place):
+    plays = [
+        {"name": name, "hosts": "all", "vars": {"image": "x.ndz"}, **play}
+        for name, play in CONDITIONS.items()
+    ]
+    records = place.records(*plays)
+    assert [list(record["nodes"]) for record in records] == [["node1-1", "node2-1"]] * len(CONDITIONS)
 
 
 def test_an_include_in_a_loop_images_one_group_after_the_other(place):
@@ -472,13 +474,40 @@ NONSENSE = {
 }
 
 
-@pytest.mark.parametrize("case", NONSENSE)
-def test_what_cannot_be_meant_is_refused(place, case):
+def _refused(text, output, words):
+    assert words in " ".join(text.split()), output
+    assert "host node1-1" in text or "node1-1 says" in " ".join(text.split()), output
+    assert text.count("fatal:") == 1, output
+
+
+def test_what_cannot_be_meant_is_refused(place):
+    """In one run: each play is refused, and rescued so that the next one has its turn."""
+    rescue = [{"meta": "clear_host_errors"}]
+    plays = [
+        {
+            "name": f"case {name}",
+            "hosts": "senders",
+            "vars": {"image": "x.ndz", **values},
+            "tasks": [{"block": [{"import_role": {"name": "plan"}}], "rescue": rescue}],
+        }
+        for name, (values, _words) in NONSENSE.items()
+    ]
+    played = place.run(*plays)
+    assert "secret5" not in played.output
+    recap = played.output.partition("PLAY RECAP")
+    texts = re.split(r"^PLAY \[case (.*)\].*$", recap[0], flags=re.MULTILINE)[1:]
+    assert texts[::2] == list(NONSENSE), played.output
+    for text, (_values, words) in zip(texts[1::2], NONSENSE.values(), strict=True):
+        _refused(text, played.output, words)
+        # The step after it has not been reached.
+        assert "RECORD" not in text
+    assert "RECORD" not in played.output
+
+
+@pytest.mark.parametrize("case", ["negative", "password", "undefined"])
+def test_who_is_refused_has_failed(place, case):
     values, words = NONSENSE[case]
     played = place.run({"hosts": "senders", "vars": {"image": "x.ndz", **values}, "roles": ["plan"]})
     assert played.status == 2, played.output
-    text = " ".join(played.output.split())
-    assert words in text, played.output
-    assert "host node1-1" in text or "node1-1 says" in text
     assert "secret5" not in played.output
-    assert played.output.count("fatal:") == 1
+    _refused(played.output, played.output, words)
