@@ -657,11 +657,7 @@ class Connection:
 
         threading.Thread(target=attempt, name=f"orbit {fail.service}", daemon=True).start()
         if not done.wait(max(0.0, deadline - time.monotonic())):
-            raise fail(
-                "no complete answer in time",
-                code="timeout",
-                remedy="See whether the service is alive, or give it more time (timeout)",
-            )
+            raise fail.late()
         result = outcome[0]
         if isinstance(result, Reply):
             return result
@@ -714,19 +710,14 @@ class Connection:
                 code="not_sent" if _nothing_sent(error) else "no_reply",
                 remedy="Give the CA with ca_path (for a run: orbit_service_ca)",
             ) from error
-        except requests.exceptions.Timeout as error:
-            raise fail(
-                "no answer in time",
-                code="not_sent" if _nothing_sent(error) else "timeout",
-                remedy="See whether the service is alive, or give it more time (timeout)",
-            ) from error
         except (requests.exceptions.RequestException, OSError, ValueError) as error:
-            if any(isinstance(cause, TimeoutError) for cause in _causes(error)):
-                # requests calls a peer that stops in the middle of a body an error of the connection.
-                raise fail(
-                    "no complete answer in time",
-                    code="timeout",
-                    remedy="See whether the service is alive, or give it more time (timeout)",
+            # requests calls a peer that stops in the middle of a body an error of the connection.
+            too_late = (requests.exceptions.Timeout, TimeoutError)
+            if any(isinstance(cause, too_late) for cause in _causes(error)):
+                began = not isinstance(error, requests.exceptions.Timeout)
+                raise fail.late(
+                    "no complete answer in time" if began else "no answer in time",
+                    "not_sent" if _nothing_sent(error) else "timeout",
                 ) from error
             reason = _reason(error)
             if "BadStatusLine" in repr(error) and "RemoteDisconnected" not in repr(error):
@@ -750,7 +741,7 @@ class Connection:
             body += part
             if time.monotonic() > deadline:
                 # Nobody waits any more; without this the thread would read as long as the peer sends.
-                raise fail("no complete answer in time", code="timeout")
+                raise fail.late()
             if len(body) > fail.limit:
                 raise fail(f"the reply is larger than {fail.limit} bytes", status=response.status_code)
         return bytes(body)
@@ -843,6 +834,14 @@ class _Failure:
             reply=None if reply is None else reply.message(),
             status=status if reply is None else reply.status,
             remedy=remedy,
+        )
+
+    def late(self, message: str = "no complete answer in time", code: Code = "timeout") -> ServiceError:
+        """Return the error for a call whose time is over, whichever end of it notices first."""
+        return self(
+            message,
+            code=code,
+            remedy="See whether the service is alive, or give it more time (timeout)",
         )
 
 

@@ -195,6 +195,8 @@ def test_power_and_status_playbooks(testbed):
 def test_the_testbed_playbook_brings_one_up_and_down(tmp_path, monkeypatch):
     # The playbook knows no folder for the state: it would stay in the home of who runs the tests.
     monkeypatch.setenv("ORBIT_TESTBED_HOME", str(tmp_path / "home"))
+    # Shorter than it takes: a testbed that is half up serves nobody.
+    monkeypatch.setenv("ANSIBLE_TASK_TIMEOUT", "1")
     bed = Testbed(tmp_path, "1x1")
     variables = (
         "-e", f"testbed_name={bed.name}", "-e", f"testbed_number={bed.number}", "-e", "testbed_nodes=1x1"

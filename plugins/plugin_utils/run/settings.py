@@ -10,7 +10,9 @@ reads for `ansible-doc`, and a second list would drift away from it.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import decimal
 import difflib
 import functools
 import math
@@ -267,6 +269,18 @@ def _is_boundless(value: t.Any) -> bool:
         return False
 
 
+def _whole(value: float | str) -> float | str:
+    """Return the whole number that ``value`` is, however it is written; what is none stays as it is.
+
+    ansible-core 2.17 takes neither 3.0 nor "3.0" for one, as later versions do. ``-e`` makes a text of both.
+    """
+    with contextlib.suppress(decimal.DecimalException):
+        number = decimal.Decimal(value)
+        if number == int(number):
+            return int(number)
+    return value
+
+
 def _kind_of(value: t.Any) -> str:
     # In this order: a truth is a number, too. What ansible-core adds to a type is nothing for people.
     kinds: dict[type, str] = {
@@ -311,11 +325,8 @@ def resolve(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         if wrong:
             mistakes.append(_sentence(name, spec, value, wrong))
             bad[name] = None
-        elif spec.get("type") == "int" and isinstance(value, float) and value.is_integer():
-            # ansible-core takes 3.0 for a whole number only since 2.18.
-            given[name] = int(value)
         else:
-            given[name] = value
+            given[name] = _whole(value) if spec.get("type") == "int" else value
     result = _validator().validate(given)
     resolved = {**result.validated_parameters, **bad}
     for name in given if result.error_messages else ():

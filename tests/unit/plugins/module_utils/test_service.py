@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import socket
 import threading
 
@@ -158,14 +160,18 @@ def test_nobody_listens():
     assert "object at" not in str(error)
 
 
-@pytest.mark.parametrize("first", ["who waits", "who reads"])
+@pytest.fixture(params=["who waits", "who reads"])
+def whoever_is_first(request, monkeypatch):
+    """Both ends of a call give up at the same moment; the one that reads may be the first to say so."""
+    if request.param == "who reads":
+        monkeypatch.setattr(Connection, "_once", Connection._request)
+
+
+@pytest.mark.usefixtures("whoever_is_first")
 @pytest.mark.parametrize(
     "parts", [[], [b"HTTP/1.1 200 OK\r\n"], [OK[:-2]]], ids=["silence", "header", "body"]
 )
-def test_a_peer_that_stops_sending(parts, first, monkeypatch):
-    if first == "who reads":
-        # Both give up at the same moment: the one that reads may be the first to say so.
-        monkeypatch.setattr(Connection, "_once", Connection._request)
+def test_a_peer_that_stops_sending(parts):
     released = threading.Event()
 
     def serve(connection, request):
@@ -192,6 +198,35 @@ def test_a_peer_that_drips_cannot_outlast_the_time():
         error = refused(server.url, timeout=0.4)
         stop.set()
     assert "no complete answer in time" in error.message
+
+
+@pytest.mark.usefixtures("whoever_is_first")
+def test_a_peer_that_drips_its_body():
+    stop = threading.Event()
+
+    def serve(connection, request):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while not stop.wait(0.05):
+                connection.sendall(b"x" * 70_000)
+
+    with peer(serve) as server:
+        error = refused(server.url, timeout=0.4)
+        stop.set()
+    assert (error.message, error.code) == ("no complete answer in time", "timeout")
+    assert "timeout" in error.remedy
+
+
+def test_a_connection_that_the_network_gives_up_was_not_made(monkeypatch):
+    """The system may lose patience before we do: nothing was sent, so nothing can have been done."""
+
+    def give_up(*_arguments, **_options):
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    monkeypatch.setattr(socket.socket, "connect", give_up)
+    error = refused("http://127.0.0.1:9")
+    assert error.code == "not_sent"
+    assert "timeout" in error.remedy
 
 
 def test_a_status_line_without_a_code():

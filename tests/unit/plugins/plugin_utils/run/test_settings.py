@@ -62,6 +62,12 @@ def test_certificates_have_a_whole_path():
         settings.resolve({"orbit_service_ca": "ca.pem"})
 
 
-@pytest.mark.parametrize("value", [7, 7.0, "7", " 7"])
+@pytest.mark.parametrize("value", [7, 7.0, "7", " 7", "7.0", "+7", "7e0"])
 def test_whole_numbers_count_as_such_on_every_ansible_core(value):
     assert settings.resolve({"orbit_x": value})["orbit_x"] == 7
+
+
+@pytest.mark.parametrize("value", [7.5, "7.5", "seven", "", "0x7"])
+def test_what_is_no_whole_number_is_refused(value):
+    with pytest.raises(settings.SettingsError, match=f"orbit_x is {value!r}"):
+        settings.resolve({"orbit_x": value})
