@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orbit_testbed.bed import lifecycle
+from orbit_testbed.nodes import diskimage
 from orbit_testbed.nodes.layout import Settings, State
 
 T = TypeVar("T")
@@ -35,6 +36,18 @@ def eventually(check: Callable[[], T | None], what: str, timeout: float = PATIEN
             return result
         assert time.monotonic() < end, f"not within {timeout:g} s: {what}"
         pause.wait(0.02)
+
+
+def make_raw(store: tuple[Path, Path], disk: Path) -> None:
+    """Make the disk that has the first image, for the keys of the store."""
+    keys, _cache = store
+    recipe = diskimage.RECIPES[0]
+    diskimage.make_raw(
+        disk,
+        recipe,
+        hostkey=keys / "keys" / recipe.name,
+        authorized_key=(keys / "id_ed25519.pub").read_text(),
+    )
 
 
 class Bed:

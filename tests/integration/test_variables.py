@@ -502,6 +502,8 @@ def test_what_cannot_be_meant_is_refused(place):
         # The step after it has not been reached.
         assert "RECORD" not in text
     assert "RECORD" not in played.output
+    # Each of them has failed, and nothing else has.
+    assert re.findall(r"rescued=(\d+)", recap[2])[:1] == [str(len(NONSENSE))], played.output
 
 
 @pytest.mark.parametrize("case", ["negative", "password", "undefined"])

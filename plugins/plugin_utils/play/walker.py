@@ -75,16 +75,25 @@ def walk(folder: str, name: str, host: Host, **options: t.Any) -> dict[str, t.An
 
 
 def _ask_services(record: Record, step: Step, host: Host, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    rounds = [_ask_once(record, step, host, options)]
-    while step.repeats and not host.check and rounds[-1]["changed"] and step.calls(record):
-        if len(rounds) == _ROUNDS:
+    said = _ask_once(record, step, step.calls(record), host, options)
+    changed = said["changed"]
+    for _round in range(_ROUNDS if step.repeats and not host.check else 0):
+        # Who has changed nothing has nothing more to give, or does not answer.
+        willing = {answer["item"]["url"] for answer in said["answers"] if answer.get("changed")}
+        batches = [batch for batch in step.calls(record) if batch["url"] in willing]
+        if not batches:
             break
-        rounds.append(_ask_once(record, step, host, options))
-    return {**rounds[-1], "changed": any(said["changed"] for said in rounds)}
+        said = _ask_once(record, step, batches, host, options)
+    return {**said, "changed": changed}
 
 
-def _ask_once(record: Record, step: Step, host: Host, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    batches = step.calls(record)
+def _ask_once(
+    record: Record,
+    step: Step,
+    batches: t.Sequence[dict[str, t.Any]],
+    host: Host,
+    options: t.Mapping[str, t.Any],
+) -> dict[str, t.Any]:
     by_url: dict[str, list[dict[str, t.Any]]] = {}
     for batch in batches:
         by_url.setdefault(batch["url"], []).append(batch)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from beds import make_raw
 
 from orbit_frisbee.ndz import manifest, zip_cli
 from orbit_testbed.nodes import diskimage
@@ -22,19 +23,8 @@ PARTITION = f"?offset={diskimage.ROOT_START * diskimage.SECTOR}"
 @pytest.fixture(scope="module")
 def raw(store: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     disk = tmp_path_factory.mktemp("raw") / "disk.raw"
-    make(store, disk)
+    make_raw(store, disk)
     return disk
-
-
-def make(store: tuple[Path, Path], disk: Path) -> None:
-    keys, _ = store
-    recipe = diskimage.RECIPES[0]
-    diskimage.make_raw(
-        disk,
-        recipe,
-        hostkey=keys / "keys" / recipe.name,
-        authorized_key=(keys / "id_ed25519.pub").read_text(),
-    )
 
 
 def debugfs(disk: Path, request: str) -> str:
@@ -72,7 +62,7 @@ def test_file_system_is_sound_and_roots(raw: Path) -> None:
 
 def test_same_input_same_bytes(raw: Path, store: tuple[Path, Path], tmp_path: Path) -> None:
     again = tmp_path / "again.raw"
-    make(store, again)
+    make_raw(store, again)
     assert again.read_bytes() == raw.read_bytes()
 
 

@@ -11,11 +11,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from beds import Bed, eventually
+from beds import Bed, eventually, make_raw
 
 from orbit_frisbee.ndz import manifest
 from orbit_testbed.bed import lifecycle
-from orbit_testbed.nodes import diskimage
 from orbit_testbed.nodes.layout import DISK_SIZE
 from orbit_testbed.nodes.memoryimage import MARKER
 
@@ -23,15 +22,8 @@ from orbit_testbed.nodes.memoryimage import MARKER
 @pytest.fixture(scope="session")
 def sender_raw(store: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The first 64 MiB of a disk that has the image sender.ndz."""
-    keys, _ = store
     disk = tmp_path_factory.mktemp("sender") / "disk.raw"
-    recipe = diskimage.RECIPES[0]
-    diskimage.make_raw(
-        disk,
-        recipe,
-        hostkey=keys / "keys" / recipe.name,
-        authorized_key=(keys / "id_ed25519.pub").read_text(),
-    )
+    make_raw(store, disk)
     return disk.read_bytes()
 
 

@@ -65,6 +65,17 @@ def services(bed: Bed) -> dict[str, Any]:
     return {}
 
 
+@contextlib.contextmanager
+def imaging(bed: Bed, stream: tuple[str, str]) -> Iterator[None]:
+    """The client is at work."""
+    session = image(bed, stream)
+    try:
+        yield
+    finally:
+        session.kill()
+        session.wait()
+
+
 def ended(session: subprocess.Popen[str]) -> tuple[int, str]:
     try:
         output, _none = session.communicate(timeout=60)
@@ -101,14 +112,10 @@ def test_clients_that_fail(bed: Bed, stream: tuple[str, str], fault: str, status
 
 def test_a_node_that_dies_while_its_disk_is_written(bed: Bed, stream: tuple[str, str]) -> None:
     bed.power("reset", NODE)
-    session = image(bed, stream)
-    try:
+    with imaging(bed, stream):
         order(bed, "dies=0.5,once")
         eventually(lambda: bed.node_status(NODE)["power"] == "off", "its end")
         assert not bed.node_status(NODE)["running"]
-    finally:
-        session.kill()
-        session.wait()
     bed.power("on", NODE)
     bed.wait_ssh(NODE)
 
@@ -116,30 +123,22 @@ def test_a_node_that_dies_while_its_disk_is_written(bed: Bed, stream: tuple[str,
 def test_a_client_that_hangs(bed: Bed, stream: tuple[str, str]) -> None:
     bed.power("reset", NODE)
     order(bed, "client-hangs=0")
-    session = image(bed, stream)
-    try:
+    with imaging(bed, stream):
         command = (
             "grep -l frisbee /proc/[0-9]*/cmdline | while read f; do grep State ${f%cmdline}status; done"
         )
         eventually(lambda: "T (stopped)" in bed.ssh(NODE, command).stdout, "a client that is stopped")
-    finally:
-        session.kill()
-        session.wait()
 
 
 def test_a_cable_that_is_pulled_is_plugged_in_at_the_next_power_on(bed: Bed, stream: tuple[str, str]) -> None:
     order(bed, "unplugged=0.5,once")
     bed.power("reset", NODE)
-    session = image(bed, stream)
-    try:
+    with imaging(bed, stream):
         log = bed.state.hub_log
         eventually(lambda: f"{NODE}: unplugged=0.5,once strikes" in log.read_text(), "the end of the cable")
         assert bed.node_status(NODE)["running"]
         with pytest.raises(subprocess.TimeoutExpired):
             bed.ssh(NODE, "true", timeout=1.0)
-    finally:
-        session.kill()
-        session.wait()
     bed.power("reset", NODE)
     bed.wait_ssh(NODE)
 

@@ -279,12 +279,17 @@ def test_a_token_that_cannot_be_worked_out_is_evidence(run, told):
     assert records.load(run)["unguarded"].startswith("since the step serve: ")
 
 
-@pytest.mark.parametrize("answer", [{"failed": True, "msg": "frisbee is down"}, {"streams": None}])
-def test_a_service_that_is_down_when_streams_are_ended_is_told(run, told, answer):
+@pytest.fixture
+def a_stream(run, told):
+    """One stream is being sent, which no run of this host uses."""
     record = records.load(run)
     record["found"] = {"in_use": []}
     records.save(record)
     walker.walk(run, "streams", Host(frisbee_info=lambda _a: {"streams": [{"image": "a.ndz"}]}))
+
+
+@pytest.mark.parametrize("answer", [{"failed": True, "msg": "frisbee is down"}, {"streams": None}])
+def test_a_service_that_is_down_when_streams_are_ended_is_told(run, a_stream, answer):
     walker.walk(run, "end", Host(frisbee_server=lambda _a: answer))
     _lines, wrong = findings.tell(records.load(run), False)
     assert wrong
@@ -295,11 +300,7 @@ def test_a_service_that_is_down_when_streams_are_ended_is_told(run, told, answer
 
 
 @pytest.mark.parametrize("uses", [1, 2, 200])
-def test_a_stream_is_stopped_until_its_last_use_is_taken_back(run, told, uses):
-    record = records.load(run)
-    record["found"] = {"in_use": []}
-    records.save(record)
-    walker.walk(run, "streams", Host(frisbee_info=lambda _a: {"streams": [{"image": "a.ndz"}]}))
+def test_a_stream_is_stopped_until_its_last_use_is_taken_back(run, a_stream, uses):
     left = [uses]
 
     def stop(_arguments):
@@ -316,16 +317,35 @@ def test_a_stream_is_stopped_until_its_last_use_is_taken_back(run, told, uses):
     assert any(f"ended, {uses} uses taken back" in line for line in lines)
 
 
-def test_a_stream_whose_use_is_not_given_back_is_not_asked_for_for_ever(run, told):
-    record = records.load(run)
-    record["found"] = {"in_use": []}
-    records.save(record)
-    walker.walk(run, "streams", Host(frisbee_info=lambda _a: {"streams": [{"image": "a.ndz"}]}))
+def test_a_stream_whose_use_is_not_given_back_is_not_asked_for_for_ever(run, a_stream):
     stream = {"image": "a.ndz", "ok": True, "changed": False, "state": "still_used", "msg": "still used"}
     host = Host(frisbee_server=lambda _a: {"changed": False, "streams": [stream]})
     assert walker.walk(run, "end", host)["changed"] is False
     # Once with each of the tokens that the nodes have for the service.
     assert len(host.asked) == 2
+
+
+def test_a_service_that_does_not_answer_is_not_asked_as_often_as_another_gives_uses_back(run, told):
+    record = records.load(run)
+    record["found"] = {"in_use": []}
+    record["nodes"]["node1-2"]["settings"]["orbit_frisbee_url"] = "http://silent:5012"
+    records.save(record)
+    walker.walk(run, "streams", Host(frisbee_info=lambda _a: {"streams": [{"image": "a.ndz"}]}))
+    asked = []
+
+    def stop(arguments):
+        asked.append(arguments["url"])
+        if "silent" in arguments["url"]:
+            return {"failed": True, "msg": "no complete answer in time"}
+        state = "stopped" if len(asked) > 20 else "still_used"
+        stream = {"image": "a.ndz", "ok": True, "changed": True, "state": state, "msg": state}
+        return {"changed": True, "streams": [stream]}
+
+    assert walker.walk(run, "end", Host(frisbee_server=stop))["changed"] is True
+    assert asked.count("http://silent:5012") == 1
+    assert len(asked) > 20
+    _lines, wrong = findings.tell(records.load(run), False)
+    assert any("no complete answer in time" in words for words in wrong)
 
 
 def test_check_mode_asks_and_tells_nobody(run, told):
