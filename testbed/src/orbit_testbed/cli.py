@@ -17,8 +17,9 @@ from pathlib import Path
 from orbit_frisbee.ndz import manifest
 from orbit_services.access import add_access_options
 from orbit_testbed import servicefaults as service_faults
+from orbit_testbed.bed import control, lifecycle
 from orbit_testbed.faultkinds import describe
-from orbit_testbed.nodes import control, faults, host, lifecycle
+from orbit_testbed.nodes import faults, host
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.layout import (
     SERVICE_PORTS,
@@ -30,7 +31,7 @@ from orbit_testbed.nodes.layout import (
     parse_delay,
     parse_grid,
 )
-from orbit_testbed.tiers import tier as tier_of
+from orbit_testbed.tiers.base import tier as tier_of
 
 
 def _say(line: str) -> None:

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Light nodes: they PXE boot, take an image and boot from their disk like hundreds of machines."""
+"""What all kinds of nodes share: names and addresses, faults, power, and what their images are made of."""

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from beds import Bed
 
 from orbit_testbed.nodes import host
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.tiers.qemu import packages as qemu_packages
-
-sys.path.append(str(Path(__file__).parents[2] / "nodes"))
-
-from beds import Bed
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from beds import Bed, eventually
 
-from orbit_testbed.nodes import lifecycle
+from orbit_testbed.bed import lifecycle
 from orbit_testbed.nodes.layout import DISK_SIZE
 from orbit_testbed.nodes.memoryimage import MARKER
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orbit_testbed.nodes import lifecycle
+from orbit_testbed.bed import lifecycle
 from orbit_testbed.nodes.layout import Settings, State
 
 T = TypeVar("T")

@@ -14,9 +14,10 @@ import pytest
 from beds import Bed, eventually
 
 from orbit_frisbee.ndz import manifest
-from orbit_testbed.nodes import diskimage, lifecycle
+from orbit_testbed.bed import lifecycle
 from orbit_testbed.nodes.layout import DISK_SIZE
 from orbit_testbed.nodes.memoryimage import MARKER
+from orbit_testbed.tiers.light import disk as light_disk
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +25,8 @@ def sender_raw(store: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactor
     """The first 64 MiB of a disk that has the image sender.ndz."""
     keys, _ = store
     disk = tmp_path_factory.mktemp("sender") / "disk.raw"
-    recipe = diskimage.RECIPES[0]
-    diskimage.make_raw(
+    recipe = light_disk.RECIPES[0]
+    light_disk.make_raw(
         disk,
         recipe,
         hostkey=keys / "keys" / recipe.name,

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from orbit_testbed.nodes.relay import Gateway
+from orbit_testbed.bed.relay import Gateway
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Use = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -17,10 +17,10 @@ import pytest
 from beds import Bed, eventually, processes_about
 
 import orbit_testbed
-from orbit_testbed.nodes import control, lifecycle
+from orbit_testbed.bed import control, lifecycle
+from orbit_testbed.bed.listeners import listen
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.layout import SERVICE_PORTS, Settings
-from orbit_testbed.nodes.listeners import listen
 
 NewBed = Callable[..., Bed]
 
