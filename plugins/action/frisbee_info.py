@@ -24,11 +24,7 @@ class ActionModule(StepAction):
         if self._task.check_mode:
             self._task.args.pop("manifest_dir", None)
         result = super().by_hand(tmp, task_vars)
-        for answer in result.get("images") or []:
-            packed = answer.get("manifest", {}).pop("packed", None)
-            if packed is not None:
-                try:
-                    answer["manifest"]["path"] = manifests.store(str(folder), str(packed))
-                except manifests.ManifestError as error:
-                    raise AnsibleActionFail(f"{answer['image']}: {error}") from None
+        mistakes = manifests.unpack(result, str(folder))
+        if mistakes:
+            raise AnsibleActionFail("; ".join(mistakes))
         return result

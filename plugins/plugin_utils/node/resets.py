@@ -15,7 +15,7 @@ import typing as t
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.boot_wait import Failed
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan
-from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Batch, Node
 
 #: Runs the module ``orbit.imaging.cmc_power`` with these arguments and returns its results.
 Run = t.Callable[[dict[str, t.Any]], t.Mapping[str, t.Any]]
@@ -104,7 +104,7 @@ class Resets:
             for batch in plan.batches([wish.node for wish in by_name.values()], "cmc"):
                 await self._grant(action, batch, by_name)
 
-    async def _grant(self, action: str, batch: t.Mapping[str, t.Any], by_name: t.Mapping[str, _Wish]) -> None:
+    async def _grant(self, action: str, batch: Batch, by_name: t.Mapping[str, _Wish]) -> None:
         wishes = [by_name[node["name"]] for node in batch["nodes"]]
         await self._keep_pace(batch)
         before = time.monotonic()
@@ -126,7 +126,7 @@ class Resets:
                 reason = entry.get("msg") or results.get("msg") or "the service did not answer for this node"
                 wish.granted.set_exception(Failed("power_failed", str(reason)))
 
-    async def _keep_pace(self, batch: t.Mapping[str, t.Any]) -> None:
+    async def _keep_pace(self, batch: Batch) -> None:
         given = self._given.setdefault(batch["url"], collections.deque())
         count = min(len(batch["nodes"]), batch["window"])
         while True:

@@ -16,9 +16,9 @@ import typing as t
 from ansible_collections.orbit.imaging.plugins.module_utils.outcome import Outcome
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import manifests, plan, record as records
-from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Answer, Batch, Node, Record
 
-Answers = t.Sequence[t.Mapping[str, t.Any]]
+Answers = t.Sequence[Answer]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,27 +71,28 @@ class Step:
     keeps: tuple[str, str] | None = None
     nodes: t.Callable[[Record], list[Node]] = records.active
     cause: Outcome | None = None
-    intends: t.Callable[[t.Sequence[t.Mapping[str, t.Any]]], dict[str, t.Any]] | None = None
+    intends: t.Callable[[t.Sequence[Node]], dict[str, t.Any]] | None = None
     confirms: bool = False
     asks: bool = False
     judge: t.Callable[[Record, Step, Answers, float], t.Any] | None = None
-    batches: t.Callable[[Record, Step], list[dict[str, t.Any]]] | None = None
+    batches: t.Callable[[Record, Step], list[Batch]] | None = None
 
     @property
     def service(self) -> str:
         """The service that is asked; "" for a step that works with the nodes themselves."""
         return MODULES[self.module].service if self.module in MODULES else ""
 
-    def calls(self, record: Record) -> list[dict[str, t.Any]]:
+    def calls(self, record: Record) -> list[Batch]:
         """Return what is asked in one call each."""
         if self.batches is not None:
             return self.batches(record, self)
         return plan.batches(self.nodes(record), self.service)
 
-    def arguments(self, batch: t.Mapping[str, t.Any], folder: str, **more: t.Any) -> dict[str, t.Any]:
+    def arguments(self, batch: Batch, folder: str, **more: t.Any) -> dict[str, t.Any]:
         """Return the arguments of the module for a batch of the run in ``folder``, but for the token."""
-        found = {key: batch.get(key) for key in plan.SERVICE_KEYS}
-        found.update({option: batch.get(key) for option, key in MODULES[self.module].takes.items()})
+        told: t.Mapping[str, t.Any] = batch
+        found = {key: told.get(key) for key in plan.SERVICE_KEYS}
+        found.update({option: told.get(key) for option, key in MODULES[self.module].takes.items()})
         found.update(self.options)
         if self.keeps:
             found[self.keeps[0]] = os.path.join(folder, self.keeps[1])
@@ -144,11 +145,12 @@ def _found(record: Record, step: Step, answers: Answers, _now: float) -> None:
 _GOES_ON = ("still_used", "unknown")
 
 
-def _unused(record: Record, _step: Step) -> list[dict[str, t.Any]]:
+def _unused(record: Record, _step: Step) -> list[Batch]:
     """Return the streams that no run of this host uses, one call for each service that sends some."""
     in_use = {claims.stream_identity(o["url"], o["domain"], o["image"]) for o in record["found"]["in_use"]}
-    found = []
-    for answer in record["found"]["streams"]:
+    found: list[Batch] = []
+    asked: list[Answer] = record["found"]["streams"]
+    for answer in asked:
         item = answer["item"]
         images = [
             stream["image"]
@@ -163,17 +165,20 @@ def _unused(record: Record, _step: Step) -> list[dict[str, t.Any]]:
     return found
 
 
-def _ends_of(record: Record, item: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+def _ends_of(record: Record, item: Batch) -> list[dict[str, t.Any]]:
     """Return what became of the streams of one service so far."""
-    for answer in record["found"].setdefault("end", []):
+    ends: list[Answer] = record["found"].setdefault("end", [])
+    for answer in ends:
         if _is_same_service(answer["item"], item):
-            # There are none where the module as a whole has failed.
-            return t.cast("list[dict[str, t.Any]]", answer["streams"] or [])
+            return answer.get("streams") or []
     return []
 
 
-def _is_same_service(one: t.Mapping[str, t.Any], other: t.Mapping[str, t.Any]) -> bool:
-    return all(one[key] == other[key] for key in ("url", "domain", "user", "dialect"))
+def _is_same_service(one: Batch, other: Batch) -> bool:
+    def place(item: Batch) -> tuple[str, str, str | None, str]:
+        return item["url"], item["domain"], item["user"], item["dialect"]
+
+    return place(one) == place(other)
 
 
 def _ended(record: Record, _step: Step, answers: Answers, _now: float) -> None:
@@ -186,15 +191,15 @@ def _ended(record: Record, _step: Step, answers: Answers, _now: float) -> None:
             if not stream.get("ok"):
                 words = stream["msg"]
             before[stream["image"]] = {**stream, "uses": uses, "msg": words}
-        ends = record["found"]["end"]
+        ends: list[Answer] = record["found"]["end"]
         ends[:] = [one for one in ends if not _is_same_service(one["item"], answer["item"])]
         # Without streams the module as a whole has failed, and its message says why.
         streams = list(before.values()) or answer.get("streams")
-        ends.append({"item": answer["item"], "msg": answer.get("msg"), "streams": streams})
+        ends.append({"item": answer["item"], "msg": answer.get("msg", ""), "streams": streams})
     record["found"]["again"] = bool(_unused(record, _step)) and all(a.get("streams") for a in answers)
 
 
-def _owned(record: Record, _step: Step) -> list[dict[str, t.Any]]:
+def _owned(record: Record, _step: Step) -> list[Batch]:
     """One stop for each stream that the run was given: when others use it too, the service lets it run."""
     return list(record.get("streams", []))
 
@@ -202,15 +207,15 @@ def _owned(record: Record, _step: Step) -> list[dict[str, t.Any]]:
 # -- what the guard is told before
 
 
-def _no_more(_nodes: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
+def _no_more(_nodes: t.Sequence[Node]) -> dict[str, t.Any]:
     return {}
 
 
-def _streams_wanted(nodes: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
+def _streams_wanted(nodes: t.Sequence[Node]) -> dict[str, t.Any]:
     return {"streams": plan.batches(nodes, "frisbee")}
 
 
-def _nodes_wanted(nodes: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
+def _nodes_wanted(nodes: t.Sequence[Node]) -> dict[str, t.Any]:
     return {"nodes": [node["name"] for node in nodes]}
 
 

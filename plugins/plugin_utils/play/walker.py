@@ -22,7 +22,7 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.run import (
     record as records,
     tokens,
 )
-from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Answer, Batch, Node, Record
 
 # So many services are asked at the same time.
 _SERVICES = 8
@@ -75,12 +75,12 @@ def walk(folder: str, name: str, host: Host, **options: t.Any) -> dict[str, t.An
 
 def _ask_services(record: Record, step: Step, host: Host, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     batches = step.calls(record)
-    by_url: dict[str, list[dict[str, t.Any]]] = {}
+    by_url: dict[str, list[Batch]] = {}
     for batch in batches:
         by_url.setdefault(batch["url"], []).append(batch)
 
-    def ask_one(calls: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
-        return [{**_ask(step, batch, record["dir"], host, options), "item": batch} for batch in calls]
+    def ask_one(calls: list[Batch]) -> list[Answer]:
+        return [_ask(step, batch, record["dir"], host, options) for batch in calls]
 
     # One service is asked one thing after the other, and none waits for another that is silent.
     with concurrent.futures.ThreadPoolExecutor(_SERVICES) as pool:
@@ -95,17 +95,16 @@ def _ask_services(record: Record, step: Step, host: Host, options: t.Mapping[str
     }
 
 
-def _ask(
-    step: Step, batch: t.Mapping[str, t.Any], folder: str, host: Host, options: t.Mapping[str, t.Any]
-) -> dict[str, t.Any]:
+def _ask(step: Step, batch: Batch, folder: str, host: Host, options: t.Mapping[str, t.Any]) -> Answer:
     arguments = step.arguments(batch, folder, **options)
     try:
-        arguments = tokens.spend({**arguments, "token_from": batch.get("token_from")}, host.hostvars)
-        return dict(host.run_module(step.module, arguments))
+        arguments = tokens.spend({**arguments, "token_from": batch["token_from"]}, host.hostvars)
+        return t.cast(Answer, {**host.run_module(step.module, arguments), "item": batch})
     except Exception as error:
         # A host that cannot be reached, a module that cannot be run: no answer for these nodes.
         reason = " ".join(str(error).split()) or type(error).__name__
-        return {"failed": True, "msg": f"the module {step.module} could not be run: {reason}"}
+        words = f"the module {step.module} could not be run: {reason}"
+        return {"item": batch, "failed": True, "msg": words}
 
 
 def _watch(record: Record, step: Step, host: Host) -> dict[str, t.Any]:
@@ -136,7 +135,7 @@ def _tell(record: Record, step: Step, host: Host, message: dict[str, t.Any]) -> 
         guarding.tell(record, host.hostvars, step.name, message)
 
 
-def _links(answers: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
+def _links(answers: t.Sequence[Answer]) -> list[dict[str, t.Any]]:
     return [
         {"name": node.get("name"), "ok": bool(node.get("ok"))}
         for answer in answers
@@ -144,7 +143,7 @@ def _links(answers: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]
     ]
 
 
-def _uses(answers: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
+def _uses(answers: t.Sequence[Answer]) -> list[dict[str, t.Any]]:
     """Return what frisbee_server said of each stream, with the service that said it."""
     return [
         {
@@ -156,7 +155,7 @@ def _uses(answers: t.Sequence[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
     ]
 
 
-_CONFIRM: dict[str, t.Callable[[t.Sequence[t.Mapping[str, t.Any]]], list[dict[str, t.Any]]]] = {
+_CONFIRM: dict[str, t.Callable[[t.Sequence[Answer]], list[dict[str, t.Any]]]] = {
     "pxe_link": _links,
     "frisbee_server": _uses,
 }

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
-
-Answer = t.Mapping[str, t.Any]
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Answer, Record
 
 
 def tell(record: Record, check: bool) -> tuple[list[str], list[str]]:
@@ -65,10 +63,11 @@ def _power(answer: Answer, check: bool) -> tuple[list[str], list[str]]:
 
 
 def _streams(answer: Answer, _check: bool) -> tuple[list[str], list[str]]:
-    if answer.get("streams") is None:
+    streams = answer.get("streams")
+    if streams is None:
         return [], [str(answer.get("msg") or _place(answer, "frisbee"))]
     lines = []
-    for stream in answer["streams"]:
+    for stream in streams:
         words = f"is being sent: {stream['image']}"
         if stream.get("address") and stream.get("port"):
             words += f" at {stream['address']}:{stream['port']}"

@@ -18,7 +18,7 @@ import zlib
 
 from ansible_collections.orbit.imaging.plugins.module_utils import manifest as texts
 from ansible_collections.orbit.imaging.plugins.plugin_utils import private
-from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Answer, Node, Record
 
 _IN_SHORT = ("digest", "size", "chunks", "disk_bytes", "identity", "path")
 
@@ -60,11 +60,12 @@ def read(path: str) -> bytes:
         raise ManifestError(f"{path}: {error.strerror}") from error
 
 
-def unpack(answer: t.Mapping[str, t.Any], folder: str) -> None:
+def unpack(answer: t.Mapping[str, t.Any], folder: str) -> list[str]:
     """Put the manifests that came with an answer of ``frisbee_info`` into files; each is a path afterwards.
 
-    One that cannot be kept is a damaged one, with the reason.
+    One that cannot be kept is a damaged one, with the reason. Return these, in words.
     """
+    mistakes = []
     for image in answer.get("images") or []:
         packed = (image.get("manifest") or {}).pop("packed", None)
         if packed is None:
@@ -73,9 +74,11 @@ def unpack(answer: t.Mapping[str, t.Any], folder: str) -> None:
             image["manifest"]["path"] = store(folder, str(packed))
         except ManifestError as error:
             image["manifest"].update(state="damaged", msg=str(error))
+            mistakes.append(f"{image['image']}: {error}")
+    return mistakes
 
 
-def learn(record: Record, answers: t.Iterable[t.Mapping[str, t.Any]]) -> Record:
+def learn(record: Record, answers: t.Iterable[Answer]) -> Record:
     """Return the record in which every node has the ``manifest`` of its image, in short.
 
     Where there is none, it has the reason. ``answers`` are the results of the question for the images, one

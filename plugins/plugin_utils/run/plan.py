@@ -13,6 +13,7 @@ import typing as t
 from ansible_collections.orbit.imaging.plugins.module_utils import nodes as nodeutil
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node import connection
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum, settings, tokens
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Batch, Node
 
 _COORDINATES = ("orbit_x", "orbit_y")
 _COORDINATES_IN_NAME = re.compile(r"node([0-9]{1,3})-([0-9]{1,3})(?:\.|\Z)")
@@ -147,31 +148,38 @@ def _differs(records: t.Mapping[str, t.Mapping[str, t.Any]], name: str, why: str
     return [f"{name} differs between the nodes: {said}. {why}."]
 
 
-def batches(nodes: t.Iterable[t.Mapping[str, t.Any]], service: str) -> list[dict[str, t.Any]]:
+def batches(nodes: t.Iterable[Node], service: str) -> list[Batch]:
     """Put nodes that are asked for in one call together.
 
     ``service`` is ``pxe``, ``frisbee`` or ``cmc``. Nodes share a batch when they share the service's
     address, dialect and domain, the token it wants, and what else this service is told. Batches keep the
-    order of the nodes. ``token_from`` is the host whose variable has the token, None for no token.
+    order of the nodes.
     """
-    found: dict[tuple[t.Any, ...], dict[str, t.Any]] = {}
+    found: dict[tuple[t.Any, ...], Batch] = {}
     for node in nodes:
         setting = node["settings"]
-        key = {
+        fresh: Batch = {
             "url": setting[f"orbit_{service}_url"],
             "dialect": setting["orbit_dialect"],
             "domain": node["domain"],
             "timeout": setting["orbit_service_timeout"],
             "ca_path": setting["orbit_service_ca"],
             "validate_certs": setting["orbit_validate_certs"],
-            **{name: setting[variable] for name, variable in _TOLD[service].items()},
+            "token_from": node["name"] if node["token"] else None,
         }
-        batch = found.setdefault(
-            (*{**key, "domain": node["domain"].lower()}.values(), node["token"]),
-            {**key, "token_from": node["name"] if node["token"] else None, "nodes": [], "images": []},
+        fresh.update(t.cast(Batch, {key: setting[variable] for key, variable in _TOLD[service].items()}))
+        same = {**fresh, "domain": node["domain"].lower(), "token_from": node["token"]}
+        batch = found.setdefault((*same.values(),), {**fresh, "nodes": [], "images": []})
+        batch["nodes"].append(
+            {
+                "name": node["name"],
+                "domain": batch["domain"],
+                "x": node["x"],
+                "y": node["y"],
+                "hrn": node["hrn"],
+                "control_ip": node["control_ip"],
+            }
         )
-        told = {k: node[k] for k in ("name", "x", "y", "hrn", "control_ip")}
-        batch["nodes"].append({**told, "domain": batch["domain"]})
         if node["image"] and node["image"] not in batch["images"]:
             batch["images"].append(node["image"])
     return list(found.values())
@@ -423,15 +431,16 @@ def _label(
 
 def _give_quorum(group: dict[str, t.Any], records: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:
     """Give an image group its quorum; return why its nodes cannot have the one they ask for."""
-    first: dict[str, str] = {}
+    first: dict[quorum.Quorum, str] = {}
     for name in group["nodes"]:
-        first.setdefault(records[name]["settings"]["orbit_quorum"], name)
+        first.setdefault(quorum.parse(records[name]["settings"]["orbit_quorum"]), name)
     where = f"image group {group['label']}"
     if len(first) > 1:
-        said = ", ".join(f"{name} says {text}" for text, name in list(first.items())[:3])
+        said = ", ".join(f"{name} says {wanted}" for wanted, name in list(first.items())[:3])
         return [f"{where}: its nodes disagree on orbit_quorum: {said}. Give all nodes of an image the same."]
-    group["quorum"] = next(iter(first))
-    group["needed"] = quorum.parse(group["quorum"]).needed(len(group["nodes"]))
+    (wanted,) = first
+    group["quorum"] = str(wanted)
+    group["needed"] = wanted.needed(len(group["nodes"]))
     if group["needed"] > len(group["nodes"]):
         return [
             f"{where}: orbit_quorum asks for {group['needed']} nodes, but only {len(group['nodes'])} are "

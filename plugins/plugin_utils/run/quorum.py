@@ -33,6 +33,13 @@ class Quorum:
     share: fractions.Fraction | None = None
     count: int | None = None
 
+    def __str__(self) -> str:
+        """Return the one text of what may be written in several ways: ``90%`` also for ``90.0 %``."""
+        if self.count is not None:
+            return str(self.count)
+        # Exact: a percentage has three decimals at most.
+        return f"{float((self.share or 1) * 100):.3f}".rstrip("0").rstrip(".") + "%"
+
     def needed(self, total: int) -> int:
         """Return how many of ``total`` nodes must be imaged; a part of a node counts as a whole one.
 

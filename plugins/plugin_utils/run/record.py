@@ -16,7 +16,13 @@ from ansible_collections.orbit.imaging.plugins.module_utils import outcome as ou
 from ansible_collections.orbit.imaging.plugins.module_utils.outcome import Outcome
 from ansible_collections.orbit.imaging.plugins.plugin_utils import private
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum
-from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record, Stream
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import (
+    Answer,
+    Batch,
+    Node,
+    Record,
+    Stream,
+)
 
 # What a service must be told again to take back what it was asked for.
 _ASKED = ("url", "dialect", "domain", "user", "timeout", "ca_path", "validate_certs", "token_from")
@@ -65,10 +71,7 @@ def create(record: Record) -> None:
         _put(folder, json.dumps(record).encode())
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise RecordError(
-            f"the record of the run cannot be kept in {folder}: {error.strerror}. "
-            "Make room or correct its permissions, or set orbit_run_dir"
-        ) from error
+        raise _unkept(folder, error) from error
 
 
 def save(record: Record) -> None:
@@ -89,13 +92,17 @@ def save(record: Record) -> None:
             private.make_folder(os.path.dirname(spare))
             _put(os.path.dirname(spare), data)
         except OSError:
-            raise RecordError(
-                f"the record of the run cannot be kept in {folder}: {error.strerror}. "
-                "Make room or correct its permissions, or set orbit_run_dir"
-            ) from error
+            raise _unkept(folder, error) from error
         return
     if os.path.exists(spare):
         shutil.rmtree(os.path.dirname(spare), ignore_errors=True)
+
+
+def _unkept(folder: str, error: OSError) -> RecordError:
+    return RecordError(
+        f"the record of the run cannot be kept in {folder}: {error.strerror}. "
+        "Make room or correct its permissions, or set orbit_run_dir"
+    )
 
 
 def forget(folder: str) -> None:
@@ -147,9 +154,6 @@ def fail(node: Node, cause: Outcome, evidence: str) -> None:
 
 
 # -- what the steps have seen
-
-#: What a module said to one batch, which is its ``item``.
-Answer = t.Mapping[str, t.Any]
 
 
 def images_missing(answer: Answer) -> list[str]:
@@ -214,7 +218,7 @@ def judge_streams(record: Record, cause: Outcome, results: t.Sequence[Answer], n
         served = [image for image in item["images"] if (said.get(image) or {}).get("ok")]
         if served:
             # What has to be stopped again, by the same service in the same words.
-            asked = {key: item[key] for key in _ASKED}
+            asked = t.cast(Batch, {key: value for key, value in item.items() if key in _ASKED})
             record["streams"].append({**asked, "images": served})
         for named in item["nodes"]:
             node = record["nodes"][named["name"]]

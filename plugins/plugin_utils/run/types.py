@@ -28,6 +28,68 @@ class Stream(t.TypedDict, total=False):
     server: str
 
 
+class Asked(t.TypedDict):
+    """A node as a service module is told of it."""
+
+    name: str
+    domain: str
+    x: int | None
+    y: int | None
+    hrn: str
+    control_ip: str
+
+
+class Service(t.TypedDict):
+    """A service, and how it is asked; ``timeout`` is seconds.
+
+    ``token_from`` is the host whose variable has the token, None for no token.
+    """
+
+    url: str
+    dialect: str
+    domain: str
+    timeout: float
+    ca_path: str | None
+    validate_certs: bool
+    token_from: str | None
+
+
+class Batch(Service, total=False):
+    """What one service is asked in one call, for the ``nodes`` or the ``images`` in it.
+
+    Besides, pxe is told the memory image (None: its own), frisbee the user, and cmc how many nodes
+    (``window``) in how many seconds (``interval``) it may switch, and whether their states are read. Where a
+    batch is kept for the streams that were begun with it, ``stopped`` are the images that have been stopped.
+    """
+
+    nodes: list[Asked]
+    images: list[str]
+    memory_image: str | None
+    user: str | None
+    window: int
+    interval: float
+    verify: bool
+    stopped: list[str]
+
+
+class _ToBatch(t.TypedDict):
+    item: Batch
+
+
+class Answer(_ToBatch, total=False):
+    """What a module said to one batch, which is its ``item``.
+
+    ``nodes``, ``images`` and ``streams`` are what it said of each; without, it has failed as a whole.
+    """
+
+    changed: bool
+    failed: bool
+    msg: str
+    nodes: list[dict[str, t.Any]] | None
+    images: list[dict[str, t.Any]] | None
+    streams: list[dict[str, t.Any]] | None
+
+
 class Node(t.TypedDict, total=False):
     """A node of a run.
 
@@ -95,7 +157,7 @@ class Record(t.TypedDict, total=False):
     ended_at: float
     nodes: dict[str, Node]
     groups: list[Group]
-    streams: list[dict[str, t.Any]]
+    streams: list[Batch]
     timeline: list[Timed]
     errors: list[str]
     unguarded: str

@@ -116,3 +116,20 @@ def test_the_identity_that_is_expected():
     assert manifests.expected_identity(node) == "baseline"
     node["settings"]["orbit_identity"] = "mine"
     assert manifests.expected_identity(node) == "mine"
+
+
+def test_what_comes_with_an_answer_is_kept_or_damaged(tmp_path):
+    images = [
+        {"image": "good", "manifest": {"state": "present", "packed": packed(make())}},
+        {"image": "bad", "manifest": {"state": "present", "packed": "%"}},
+        {"image": "none", "manifest": {"state": "absent"}},
+        {"image": "not asked"},
+        {"image": "null", "manifest": None},
+    ]
+    (words,) = manifests.unpack({"images": images}, str(tmp_path))
+    assert words.startswith("bad: what came from the console is no manifest")
+    good, bad, *others = (image.get("manifest") for image in images)
+    assert manifests.read(good["path"]) == make()
+    assert (bad["state"], f"bad: {bad['msg']}") == ("damaged", words)
+    assert others == [{"state": "absent"}, None, None]
+    assert manifests.unpack({"failed": True}, str(tmp_path)) == []

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan, sizes
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import plan, quorum, sizes
 
 
 def host(x, y, groups=("all",), **variables):
@@ -150,6 +150,21 @@ def test_a_quorum_that_cannot_be_is_refused(given, message):
     hosts = [host(1, y, orbit_quorum=text) for y, text in enumerate(given, 1)]
     with pytest.raises(plan.PlanError, match=message):
         plan.make(hosts, image="x.ndz", limited=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (("100%", "100 %"), "100%"),
+        (("100 %", "100 %"), quorum.ALL),
+        (("90.0%", "90 %"), "90%"),
+        (("02", 2), "2"),
+    ],
+)
+def test_a_quorum_may_be_written_in_several_ways(given, shown):
+    hosts = [host(1, y, orbit_quorum=text) for y, text in enumerate(given, 1)]
+    (group,) = plan.make(hosts, image="x.ndz", limited=True)["groups"]
+    assert (group["quorum"], group["needed"]) == (shown, 2)
 
 
 def test_groups_may_have_different_quorums():

@@ -31,6 +31,29 @@ def test_how_many_are_needed(text, total, needed):
 
 
 @pytest.mark.parametrize(
+    ("texts", "shown"),
+    [
+        (("100%", "100 %", "100.0%", "100.000 %"), "100%"),
+        (("90%", "090%", "90.0 %"), "90%"),
+        (("7.5%", "7.50 %", "007.500%"), "7.5%"),
+        (("0.001%",), "0.001%"),
+        (("66.667%", "66.667 %"), "66.667%"),
+        (("12", "012", "00012"), "12"),
+        (("10", "00010"), "10"),
+    ],
+)
+def test_what_means_the_same_is_the_same(texts, shown):
+    assert len({quorum.parse(text) for text in texts}) == 1
+    assert {str(quorum.parse(text)) for text in texts} == {shown}
+
+
+@given(st.integers(1, 100_000))
+def test_its_text_means_the_same(thousandths):
+    wanted = quorum.parse(f"{thousandths / 1000:.3f}%")
+    assert quorum.parse(str(wanted)) == wanted
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
