@@ -85,7 +85,7 @@ class Bed:
             [number] if number is not None else [100 + (os.getpid() + 37 * step) % 150 for step in range(20)]
         )
         for candidate in numbers:
-            result = self.run("up", "--nodes", nodes, "--number", str(candidate), *options)
+            result = self.run("up", "--nodes", nodes, "--number", str(candidate), *options, timeout=600)
             if result.returncode == 0:
                 return result.stdout
             if "is taken" not in result.stderr:
@@ -135,7 +135,8 @@ class Bed:
         """Return the output of a command on a node as soon as the node answers."""
 
         def attempt() -> subprocess.CompletedProcess[str] | None:
-            result = self.ssh(node, command)
+            # How long a command takes is the machine's affair; ssh itself gives up what does not answer.
+            result = self.ssh(node, command, timeout)
             return None if result.returncode == 255 else result
 
         result = eventually(attempt, f"{node} answers ssh; its console:\n{self.console(node)}", timeout)
