@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orbit_testbed.bed import lifecycle
-from orbit_testbed.nodes import diskimage
 from orbit_testbed.nodes.layout import Settings, State
+from orbit_testbed.tiers.light import disk as light_disk
 
 T = TypeVar("T")
 #: Seconds for anything that takes well below one second on an idle machine.
@@ -41,8 +41,8 @@ def eventually(check: Callable[[], T | None], what: str, timeout: float = PATIEN
 def make_raw(store: tuple[Path, Path], disk: Path) -> None:
     """Make the disk that has the first image, for the keys of the store."""
     keys, _cache = store
-    recipe = diskimage.RECIPES[0]
-    diskimage.make_raw(
+    recipe = light_disk.RECIPES[0]
+    light_disk.make_raw(
         disk,
         recipe,
         hostkey=keys / "keys" / recipe.name,

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all tests of the testbed share."""
+"""What all unit tests of the testbed share: testbeds that are real."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import hypothesis
 import pytest
 from beds import Bed
 
-from orbit_testbed.nodes import diskimage, host, memoryimage, tree
+from orbit_testbed.nodes import host, tree
 from orbit_testbed.nodes.errors import TestbedError
+from orbit_testbed.tiers.light import disk as light_disk, memory as light_memory
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -35,9 +36,9 @@ def store(tmp_path_factory: pytest.TempPathFactory, namespaces: None) -> tuple[P
     """A folder of keys and a cache of the images that let them in."""
     keys, cache = tmp_path_factory.mktemp("keys"), tmp_path_factory.mktemp("cache")
     public = tree.make_login_key(keys / "id_ed25519")
-    memoryimage.build(cache, hostkey=tree.make_hostkey(keys / "keys/memory"), authorized_key=public)
-    for recipe in diskimage.RECIPES:
-        diskimage.build(
+    light_memory.build(cache, hostkey=tree.make_hostkey(keys / "keys/memory"), authorized_key=public)
+    for recipe in light_disk.RECIPES:
+        light_disk.build(
             cache, recipe, hostkey=tree.make_hostkey(keys / "keys" / recipe.name), authorized_key=public
         )
     return keys, cache

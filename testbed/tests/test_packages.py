@@ -15,10 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from orbit_testbed.nodes.layout import TIERS
+
 PROJECT = Path(__file__).parents[1]
 SOURCES = PROJECT / "src"
 #: Each may import those before it.
 ORDER = ("orbit_frisbee", "orbit_services", "orbit_testbed")
+#: Folders of orbit_testbed: each may import those before it, and none the command.
+LAYERS = ("nodes", "tiers", "bed")
 #: The extras whose packages each may import.
 EXTRAS = {"orbit_frisbee": {"fast"}, "orbit_services": {"services"}, "orbit_testbed": {"services", "fast"}}
 
@@ -89,37 +93,35 @@ def test_no_module_depends_on_itself() -> None:
         pytest.fail(f"each imports the next: {' <- '.join(error.args[1])}")
 
 
-#: The rooms of the testbed, each may import those before it; a kind of node is a room of its own.
-ROOMS = ("nodes", "tiers", "bed")
-
-
-def test_the_rooms_of_the_testbed_depend_one_way() -> None:
-    home = SOURCES / "orbit_testbed"
-    assert {path.name for path in home.iterdir() if (path / "__init__.py").exists()} == set(ROOMS)
-    wrong = {
-        f"{path.relative_to(home)} imports {name}"
-        for number, room in enumerate(ROOMS)
-        for path in sorted((home / room).rglob("*.py"))
-        for name in imported(path)
-        for above in (*ROOMS[number + 1 :], "cli")
-        if re.match(rf"orbit_testbed\.{above}\b", name)
+def wrong_in(folder: str, *names: str) -> set[str]:
+    """Return which files below a folder of orbit_testbed import, or start by name, what bears these names."""
+    named = re.compile(rf"\borbit_testbed\.({'|'.join(map(re.escape, names))})\b")
+    files = sorted((SOURCES / "orbit_testbed" / folder).rglob("*.py"))
+    assert files
+    return {
+        f"{path.relative_to(SOURCES)} names {match[0]}"
+        for path in files
+        for match in named.finditer("\n".join([*imported(path), path.read_text()]))
     }
-    assert not wrong
-    kinds = [path.name for path in (home / "tiers").iterdir() if (path / "__init__.py").exists()]
-    wrong = {
-        f"{path.relative_to(home)} imports {name}"
-        for kind in kinds
-        for path in sorted((home / "tiers" / kind).rglob("*.py"))
-        for name in imported(path)
-        for other in kinds
-        if other != kind and re.match(rf"orbit_testbed\.tiers\.{other}\b", name)
-    }
-    assert not wrong
 
 
-def test_what_is_not_of_a_kind_of_node_knows_none_of_them() -> None:
-    home = SOURCES / "orbit_testbed"
-    for path in (*(home / "nodes").glob("*.py"), *(home / "bed").glob("*.py"), home / "cli.py"):
+@pytest.mark.parametrize("layer", LAYERS)
+def test_the_folders_of_the_testbed_depend_one_way(layer: str) -> None:
+    assert not wrong_in(layer, *LAYERS[LAYERS.index(layer) + 1 :], "cli", "__main__")
+
+
+def test_the_folders_of_the_testbed_are_these() -> None:
+    folders = [path.parent.name for path in (SOURCES / "orbit_testbed").glob("*/__init__.py")]
+    assert sorted(folders) == sorted(LAYERS)
+
+
+@pytest.mark.parametrize("kind", TIERS)
+def test_kinds_of_nodes_do_not_know_each_other(kind: str) -> None:
+    assert not wrong_in(f"tiers/{kind}", *(f"tiers.{other}" for other in TIERS if other != kind))
+
+
+def test_nothing_but_a_tier_knows_which_there_are() -> None:
+    for path in (*(SOURCES / "orbit_testbed/bed").glob("*.py"), *(SOURCES / "orbit_testbed").glob("*.py")):
         assert not [name for name in imported(path) if re.match(r"orbit_testbed\.tiers\.(light|qemu)", name)]
         assert not re.search(r"[!=]= *[\"'](qemu|light)[\"']", path.read_text())
 

@@ -16,7 +16,7 @@ from orbit_frisbee.frisbee.server import Server, ServerConfig
 from orbit_frisbee.whole import drafted, replace_file
 from orbit_services.links import LinkTable, PerLinkLife
 from orbit_services.state import StateError, StateFile
-from orbit_testbed.nodes.process import ProcessId
+from orbit_testbed.bed.process import ProcessId
 
 
 def write_stats(path: Path) -> None:

@@ -43,7 +43,7 @@ PYTHON = sys.executable
 MODULE = (PYTHON, "-S", "-m")
 FRISBEED = (*MODULE, "orbit_frisbee.frisbee.server_cli")
 FRISBEE = (*MODULE, "orbit_frisbee.frisbee.client_cli")
-LOSSY = (*MODULE, "orbit_testbed.nodes.lossy")
+LOSSY = (*MODULE, "orbit_testbed.tiers.light.lossy")
 ZIP = (*MODULE, "orbit_frisbee.ndz.zip_cli")
 UNZIP = (*MODULE, "orbit_frisbee.ndz.unzip_cli")
 

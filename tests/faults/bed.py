@@ -16,6 +16,7 @@ from orbit_frisbee.ndz import manifest
 from orbit_testbed.bed import control
 from orbit_testbed.nodes import diskimage, tree
 from orbit_testbed.nodes.layout import DISK_SIZE, Settings, State
+from orbit_testbed.tiers.light import disk as light_disk
 
 from ..integration import leftovers
 from ..integration.kit import IMAGE, Played, Testbed, finish, program, start
@@ -71,7 +72,7 @@ class FaultBed(Testbed):
         """Make the third image, and of each image what must be on a disk that has it."""
         public = self.layout.key.with_suffix(".pub").read_text().strip()
         hostkey = tree.make_hostkey(self.layout.root / "keys" / _RELAY.name)
-        made = diskimage.build(self.layout.cache, _RELAY, hostkey=hostkey, authorized_key=public)
+        made = light_disk.build(self.layout.cache, _RELAY, hostkey=hostkey, authorized_key=public)
         diskimage.copy_unless_same(made, self.layout.images / _RELAY.name, _RELAY.name)
         for _row, image in GROUPS.values():
             path = self.layout.images / image

@@ -31,7 +31,7 @@ from orbit_testbed.nodes.layout import (
     parse_delay,
     parse_grid,
 )
-from orbit_testbed.tiers import tier as tier_of
+from orbit_testbed.tiers.base import tier as tier_of
 
 
 def _say(line: str) -> None:

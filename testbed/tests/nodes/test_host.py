@@ -2,14 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from orbit_testbed.nodes import host
 from orbit_testbed.nodes.errors import TestbedError
-from orbit_testbed.nodes.process import ProcessId, start_time
 
 
 def test_missing_programs_are_named_with_the_line_that_installs_them(
@@ -57,30 +55,3 @@ def test_root_does_without_a_user_namespace(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(host.os, "geteuid", lambda: 0)
     assert not host.find_isolation().user_namespace
     assert "--user" not in host.find_isolation().flags
-
-
-def test_a_process_is_told_from_its_successor() -> None:
-    child = subprocess.Popen(["sleep", "1000"])
-    try:
-        identity = ProcessId.of(child.pid)
-        assert identity is not None
-        assert identity.alive()
-        assert not ProcessId(identity.pid, identity.started + 1).alive()
-        assert ProcessId(identity.pid, identity.started + 1).kill()
-        assert identity.alive(), "another process of that pid was killed"
-        assert not identity.wait(0.01)
-        assert identity.kill()
-        assert not identity.alive()
-    finally:
-        child.kill()
-        child.wait()
-    assert start_time(child.pid) is None
-    assert identity.wait(1.0)
-
-
-def test_identity_survives_a_file(tmp_path: Path) -> None:
-    ProcessId(12, 34).save(tmp_path / "pid")
-    assert ProcessId.load(tmp_path / "pid") == ProcessId(12, 34)
-    assert ProcessId.load(tmp_path / "none") is None
-    (tmp_path / "pid").write_text("12\n")
-    assert ProcessId.load(tmp_path / "pid") is None

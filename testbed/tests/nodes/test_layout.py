@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
 
-from orbit_testbed.bed.inventory import text
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.faults import KINDS, Fault
-from orbit_testbed.nodes.layout import MOST_NODES, Node, Settings, State, parse_delay, parse_grid
+from orbit_testbed.nodes.layout import MOST_NODES, Node, Settings, parse_delay, parse_grid
 
 octet = st.integers(1, 254)
 
@@ -169,19 +167,3 @@ def test_faults_survive_their_text(fault: Fault) -> None:
 def test_bad_faults_are_refused(bad: str) -> None:
     with pytest.raises(TestbedError, match="fault"):
         Fault.parse(bad)
-
-
-def test_inventory_names_everything_a_run_needs(tmp_path: Path) -> None:
-    inventory = text(Settings(number=9, columns=3, rows=2), State(tmp_path))
-    for line in (
-        "plugin: orbit.imaging.nodes",
-        "size: [3, 2]",
-        'ansible_host: "127.9.{x}.{y}"',
-        'control_ip: "10.9.{x}.{y}"',
-        '    nodes: "[1..3,1]"',
-        "    image: sender.ndz",
-        '    nodes: "[1..3,2..2]"',
-        '  orbit_cmc_url: "http://127.9.0.1:5012"',
-    ):
-        assert line in inventory.splitlines()
-    assert "receivers" not in text(Settings(columns=3, rows=1), State(tmp_path))

@@ -5,11 +5,9 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from orbit_frisbee.ndz import libdeflate
 from orbit_testbed.nodes import memoryimage
 from orbit_testbed.nodes.host import program
 
@@ -38,24 +36,3 @@ def test_anything_else_starts_it(arguments: list[str]) -> None:
 def test_the_other_tools_are_not_asked() -> None:
     others = [module for module in memoryimage.TOOLS.values() if module != CLIENT]
     assert {memoryimage.quick_help(module) for module in others} == {""}
-
-
-@pytest.mark.skipif(libdeflate.load() is None, reason="libdeflate is not installed here")
-def test_nodes_inflate_as_fast_as_this_machine(tmp_path: Path) -> None:
-    key = tmp_path / "key"
-    key.write_text("stands for one")
-    image = memoryimage.build(tmp_path / "cache", hostkey=key, authorized_key="ssh-ed25519 x")
-    home = image.runtime / memoryimage.RUNTIME_AT
-    (loader,) = (home / "lib.so").glob("ld*")
-    done = subprocess.run(
-        [
-            *(str(loader), "--library-path", str(home / "lib.so"), str(home / "bin/python"), "-S", "-c"),
-            "from orbit_frisbee.ndz import libdeflate; print(libdeflate.load())",
-        ],
-        env={"PYTHONHOME": str(home), "PYTHONPATH": str(home / "site")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert "CDLL" in done.stdout

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The testbed as a whole: its services, network and nodes, brought up, kept and taken down."""
+"""A testbed as a whole, whatever its nodes are: up and down, the hub that runs it, the ways into it."""

@@ -18,7 +18,6 @@ import os
 import resource
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,67 +35,30 @@ from orbit_testbed.bed.relay import Gateway
 from orbit_testbed.bed.tftp import TftpServer
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.faults import Fault
-from orbit_testbed.nodes.host import program
+from orbit_testbed.nodes.host import mount
 from orbit_testbed.nodes.layout import SERVICE_PORTS, Settings, State
 from orbit_testbed.nodes.supply import Supply
-from orbit_testbed.tiers import tier
-from orbit_testbed.tiers.base import Plant
+from orbit_testbed.tiers.base import Plant, tier
 
 log = logging.getLogger(__name__)
 
-#: Devices that nodes see besides their disk, as far as this machine has them.
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-
-
-def _mount(*arguments: str) -> None:
-    result = subprocess.run(
-        [program("mount"), *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    if result.returncode != 0:
-        raise TestbedError(f"mount {' '.join(arguments)}: {result.stderr.strip()}")
-
 
 def _prepare_mounts(state: State) -> None:
-    """Give the hub a /run of its own: network namespace handles, and what the nodes' mounts start from.
+    """Give the hub a /run of its own, where nodes get what they start from.
 
     The cache is shown there under a short path that overlayfs can take, whatever the real one contains.
     """
     cache = os.open(state.cache, os.O_PATH | os.O_DIRECTORY)
     folder = os.open(state.root, os.O_PATH | os.O_DIRECTORY)
-    _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
+    mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     base = Path("/run/orbit")
-    for path in (Path("/run/netns"), base / "work", base / "dev", base / "trees"):
-        path.mkdir(parents=True)
-    _mount("--no-canonicalize", "--bind", f"/proc/{os.getpid()}/fd/{cache}", str(base / "trees"))
+    (base / "trees").mkdir(parents=True)
+    mount("--no-canonicalize", "--bind", f"/proc/{os.getpid()}/fd/{cache}", str(base / "trees"))
     if state.root.is_relative_to("/run"):
         state.root.mkdir(parents=True)
-        _mount("--no-canonicalize", "--bind", f"/proc/{os.getpid()}/fd/{folder}", str(state.root))
+        mount("--no-canonicalize", "--bind", f"/proc/{os.getpid()}/fd/{folder}", str(state.root))
     os.close(cache)
     os.close(folder)
-    devices = base / "dev"
-    _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(devices))
-    for name in filter(lambda name: Path("/dev", name).exists(), _DEVICES):
-        (devices / name).touch()
-        _mount("--bind", f"/dev/{name}", str(devices / name))
-    (devices / "pts").mkdir()
-    (devices / "sda").touch()
-    for name, target in (
-        ("ptmx", "pts/ptmx"),
-        ("fd", "/proc/self/fd"),
-        ("stdin", "fd/0"),
-        ("stdout", "fd/1"),
-        ("stderr", "fd/2"),
-        ("shm", "/tmp"),
-    ):
-        (devices / name).symlink_to(target)
-    # Shared by all nodes, so none may change it; writing to the devices is no write to this file system.
-    # With the source given, mount does not add the old options, whose uid means nothing in here.
-    _mount("-o", "remount,ro,mode=755", "tmpfs", str(devices))
 
 
 def _services_config(settings: Settings, state: State, access: Access) -> ServicesConfig:

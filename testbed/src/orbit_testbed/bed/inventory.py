@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 
 from orbit_testbed.nodes.layout import SSH_PORT, Settings, State
-from orbit_testbed.tiers import tier
+from orbit_testbed.tiers.base import tier
 
 #: Every boot of a node is another machine to ssh, and a dead one must not hold a caller for ever.
 SSH_OPTIONS = (

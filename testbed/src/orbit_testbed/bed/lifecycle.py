@@ -19,12 +19,11 @@ from pathlib import Path
 
 from orbit_testbed.bed import control, inventory
 from orbit_testbed.bed.listeners import listen
+from orbit_testbed.bed.process import ProcessId
 from orbit_testbed.nodes import host, tree
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.layout import DISK_SIZE, SSH_PORT, Settings, State
-from orbit_testbed.nodes.process import ProcessId
-from orbit_testbed.tiers import tier
-from orbit_testbed.tiers.base import Made
+from orbit_testbed.tiers.base import Made, tier
 
 Say = Callable[[str], None]
 

@@ -67,6 +67,20 @@ def require_programs() -> None:
         )
 
 
+def mount(*arguments: str) -> None:
+    """Run mount(8); raises :class:`TestbedError` when it fails."""
+    result = subprocess.run(
+        [program("mount"), *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise TestbedError(f"mount {' '.join(arguments)}: {result.stderr.strip()}")
+
+
 @dataclass(frozen=True)
 class Isolation:
     """How to get namespaces here: with a user namespace (no privilege needed) or, as root, without one."""

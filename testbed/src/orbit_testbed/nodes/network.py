@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The testbed's network, made inside the hub's namespaces: a bridge, and a port and a namespace per node."""
+"""The testbed's network, made inside the hub's namespaces: a bridge with a port for each node."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterable
-from pathlib import Path
 
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.host import program
@@ -49,32 +48,6 @@ def fix_bridge_address(settings: Settings) -> None:
     batch([f"link set {BRIDGE} address 02:00:0a:{settings.number:02x}:00:01"])
 
 
-def create(settings: Settings) -> None:
-    """Make the bridge with the services' address, and the nodes' namespaces, cables unplugged.
-
-    A node's side is called ``eth0``; the node configures it when it boots.
-    """
-    batch(
-        [
-            *bridge_lines(settings),
-            *(
-                line
-                for node in settings.nodes
-                for line in (
-                    f"netns add {node.namespace}",
-                    f"link add {node.port} type veth peer name eth0 address {node.mac} "
-                    f"netns {node.namespace}",
-                    f"link set {node.port} master {BRIDGE}",
-                )
-            ),
-        ]
-    )
-    fix_bridge_address(settings)
-    # A node without power is given up after one second, not three to eight: boots take one second here, too.
-    for name, value in (("delay_first_probe_time", 1), ("ucast_solicit", 1), ("retrans_time_ms", 300)):
-        Path(f"/proc/sys/net/ipv4/neigh/{BRIDGE}/{name}").write_text(f"{value}\n")
-
-
 def set_link(port: str, up: bool) -> None:
     """Plug or unplug a node's cable at the bridge."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
@@ -83,8 +56,3 @@ def set_link(port: str, up: bool) -> None:
         wanted = flags | _IFF_UP if up else flags & ~_IFF_UP
         if wanted != flags:
             fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", port.encode(), wanted))
-
-
-def namespace_path(name: str) -> Path:
-    """Return where iproute2 keeps a named network namespace."""
-    return Path("/run/netns", name)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
@@ -72,3 +73,9 @@ class Tier(Protocol):
 
     def plant(self, settings: Settings, state: State, nested: bool, launch: str) -> Plant:
         """Return the nodes. ``nested``: in a user namespace; ``launch``: of :class:`Made`."""
+
+
+def tier(name: str) -> Tier:
+    """Return the tier of that name: ``TIER`` of the module ``tier`` in its folder."""
+    found: Tier = import_module(f"orbit_testbed.tiers.{name}.tier").TIER
+    return found

@@ -22,7 +22,7 @@ from orbit_testbed.nodes.faults import Fault
 from orbit_testbed.nodes.host import program
 from orbit_testbed.nodes.layout import DISK_SIZE, Node, Settings, State
 from orbit_testbed.nodes.supply import SOFT_OFF_GRACE, Supply
-from orbit_testbed.tiers.light import badsectors
+from orbit_testbed.tiers.light import badsectors, network as light_network
 
 log = logging.getLogger(__name__)
 
@@ -274,7 +274,7 @@ class Machine(Supply):
                 [
                     *self._bad_sectors(),
                     program("nsenter"),
-                    f"--net={network.namespace_path(self.node.namespace)}",
+                    f"--net={light_network.namespace_path(self.node.namespace)}",
                     program("unshare"),
                     "--mount",
                     "--pid",

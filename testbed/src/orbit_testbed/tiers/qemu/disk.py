@@ -139,6 +139,7 @@ def build(cache: Path, recipe: Recipe, packages: Packages, *, hostkey: Path, aut
             MBR,
             *sources,
             Path(__file__),
+            Path(diskimage.__file__),
         ],
         repr(recipe),
         authorized_key,

@@ -13,7 +13,7 @@ import pytest
 
 from orbit_frisbee.frisbee import wire
 from orbit_frisbee.frisbee.net import BlockSender, Endpoint, Receiver
-from orbit_testbed.nodes.lossy import losing
+from orbit_testbed.tiers.light.lossy import losing
 
 HOME = "127.0.0.1"
 ROWS, ROW = 100, 60
