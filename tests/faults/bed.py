@@ -135,7 +135,7 @@ class FaultBed(Testbed):
                 assert time.monotonic() < end, f"{name} does not come up"
 
     def _call(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.{self.number}.0.1:5012/{path}", timeout=30) as reply:
+        with urllib.request.urlopen(f"http://127.{self.number}.0.1:5012/{path}", timeout=180) as reply:
             text: str = reply.read().decode()
             return text
 

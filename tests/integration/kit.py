@@ -142,7 +142,7 @@ class Testbed:
 
     def state(self) -> dict:
         """Links, streams and power as the services see them."""
-        with urllib.request.urlopen(f"http://127.{self.number}.0.1:5012/orbit/state", timeout=30) as reply:
+        with urllib.request.urlopen(f"http://127.{self.number}.0.1:5012/orbit/state", timeout=180) as reply:
             return json.load(reply)
 
     def links(self) -> list[str]:

@@ -113,7 +113,7 @@ def dialect(request):
 
 @pytest.fixture
 def connection(services, dialect):
-    with Connection(services.urls[dialect], timeout=20) as connection:
+    with Connection(services.urls[dialect], timeout=180) as connection:
         yield connection
 
 

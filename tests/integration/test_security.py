@@ -66,7 +66,7 @@ class Guarded(Testbed):
             f"https://127.{self.number}.0.1:5012/orbit/state", headers={"Authorization": f"Bearer {TOKEN}"}
         )
         trusting = ssl.create_default_context(cafile=str(self.certificate))
-        with urllib.request.urlopen(request, timeout=30, context=trusting) as reply:
+        with urllib.request.urlopen(request, timeout=180, context=trusting) as reply:
             return json.load(reply)
 
 

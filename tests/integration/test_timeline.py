@@ -44,7 +44,7 @@ def timeline(path):
         [sys.executable, str(ROOT / "tools" / "timeline.py"), str(path)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=180,
         check=False,
     )
 

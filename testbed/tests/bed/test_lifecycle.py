@@ -34,7 +34,7 @@ def test_up_answers_everywhere_and_down_leaves_nothing(new_bed: NewBed) -> None:
     out = bed.up("2x1")
     assert "up: 2 nodes node1-1 to node2-1" in out
     for port in SERVICE_PORTS.values():
-        with socket.create_connection((bed.settings.outside_ip, port), timeout=5) as connection:
+        with socket.create_connection((bed.settings.outside_ip, port), timeout=180) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
             assert connection.recv(100).startswith(b"HTTP/1.")
     document = bed.status()
@@ -54,7 +54,7 @@ def test_up_answers_everywhere_and_down_leaves_nothing(new_bed: NewBed) -> None:
     bed.down()
     assert is_gone(bed)
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((address, 5012), timeout=5)
+        socket.create_connection((address, 5012), timeout=180)
     assert bed.run("status").returncode == 3
     assert "not up" in bed.run("exec", "--", "true").stderr
     bed.down()

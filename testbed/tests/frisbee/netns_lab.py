@@ -48,7 +48,7 @@ def main() -> None:
     server = subprocess.Popen(
         [sys.executable, "-m", "orbit_frisbee.frisbee.server_cli", "-i", "10.77.0.1",
          "-m", GROUP, "-p", "7000",
-         "-W", "400000000", "--gather", "1.5", "--stats", str(folder / "stats.json"),
+         "-W", "400000000", "--gather", "60", "--expect", str(clients), "--stats", str(folder / "stats.json"),
          "--ready-fd", str(ready), image],
         pass_fds=(ready,),
     )  # fmt: skip
@@ -69,7 +69,7 @@ def main() -> None:
         )  # fmt: skip
     statuses = [program.wait(60) for program in programs]
     server.terminate()
-    statuses.append(server.wait(20))
+    statuses.append(server.wait(180))
     print(json.dumps(statuses))
 
 

@@ -128,15 +128,18 @@ def test_a_whole_session(stand: Stand, programs: Programs) -> None:
     assert (status, out) == (0, "")
     assert f"{HOME} (id " in err
     assert re.search(r"joins/leaves: +1/1", err)
-    assert re.search(r"1k blocks sent: +12288 \(0 repeated\)", err)
     numbers = json.loads(stats.read_text())
-    assert (numbers["state"], numbers["blocks_sent"], numbers["blocks_repeated"]) == ("ended", 12288, 0)
+    sent, repeated = numbers["blocks_sent"], numbers["blocks_repeated"]
+    assert (numbers["state"], sent - repeated) == ("ended", 12 * 1024)
+    assert re.search(rf"1k blocks sent: +{sent} \({repeated} repeated\)", err)
 
 
 def test_gathered_clients_share_one_pass(stand: Stand, programs: Programs) -> None:
     path, disk = stand.image(8)
     stats = stand.folder / "stats.json"
-    server, where = programs.server(path, "-W", "400000000", "--gather", "1.5", "--stats", str(stats))
+    server, where = programs.server(
+        path, "-W", "400000000", "--gather", "60", "--expect", "4", "--stats", str(stats)
+    )
     targets = [stand.disk(len(disk)) for _ in range(4)]
     clients = [programs.client(*where, str(target)) for target in targets]
     for client, target in zip(clients, targets, strict=True):
@@ -146,7 +149,9 @@ def test_gathered_clients_share_one_pass(stand: Stand, programs: Programs) -> No
     assert finish(server)[0] == 0
     numbers = json.loads(stats.read_text())
     assert (numbers["joins"], numbers["leaves"]) == (4, 4)
-    assert (numbers["blocks_sent"], numbers["blocks_repeated"]) == (8 * 1024, 0)
+    # A client that has no processor for a moment loses blocks and asks again; a pass of its own it needs not.
+    assert numbers["blocks_sent"] - numbers["blocks_repeated"] == 8 * 1024
+    assert numbers["blocks_repeated"] < 8 * 1024, "one pass for all"
 
 
 def test_the_server_is_killed(stand: Stand, programs: Programs) -> None:

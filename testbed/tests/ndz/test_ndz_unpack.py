@@ -115,7 +115,7 @@ def test_chunks_come_in_any_order_and_from_several_threads(disk: Path) -> None:
     start = threading.Barrier(4)
 
     def work(numbers: Sequence[int]) -> None:
-        start.wait(10)
+        start.wait(180)
         for number in numbers:
             write(target, chunks[number], number)
 

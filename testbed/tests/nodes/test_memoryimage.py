@@ -17,7 +17,7 @@ CLIENT = memoryimage.TOOLS["frisbee"]
 def run(*arguments: str) -> str:
     text = memoryimage.quick_help(CLIENT) + "echo started\n"
     shell = [program("busybox"), "sh", "-c", text, "frisbee", *arguments]
-    return subprocess.run(shell, capture_output=True, text=True, timeout=30, check=True).stdout
+    return subprocess.run(shell, capture_output=True, text=True, timeout=180, check=True).stdout
 
 
 def test_the_client_says_what_it_can() -> None:

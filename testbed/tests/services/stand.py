@@ -116,7 +116,7 @@ class Stand:
     def close(self) -> None:
         self.run(self._servers.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(180)
         self._loop.close()
 
 
@@ -155,7 +155,7 @@ class World:
         body: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> Reply:
-        connection = http.client.HTTPConnection("127.0.0.1", self.stand.ports[dialect], timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.stand.ports[dialect], timeout=180)
         try:
             connection.request(method, target, body, headers or (FORM if body is not None else {}))
             reply = connection.getresponse()

@@ -80,7 +80,7 @@ def test_the_services_own_names(host: str, make_world: MakeWorld) -> None:
 @pytest.mark.parametrize(("version", "host"), [("1.0", ""), ("1.0", "Host:\r\n"), ("1.1", "Host:\r\n")])
 def test_clients_without_a_host(version: str, host: str, make_world: MakeWorld) -> None:
     world = make_world()
-    with socket.create_connection(("127.0.0.1", world.stand.ports["A"]), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", world.stand.ports["A"]), timeout=180) as sock:
         sock.sendall(f"GET /cmc/on?x=1&y=1 HTTP/{version}\r\n{host}Connection: close\r\n\r\n".encode())
         answer = b""
         while part := sock.recv(65536):

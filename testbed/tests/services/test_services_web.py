@@ -28,7 +28,7 @@ def raw(world: World, dialect: str, data: bytes, *, ends: bool = True) -> bytes:
 
     Who closes it before the reply has come may get none: the server takes it for gone.
     """
-    with socket.create_connection(("127.0.0.1", world.stand.ports[dialect]), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", world.stand.ports[dialect]), timeout=180) as sock:
         sock.sendall(data)
         if ends:
             sock.shutdown(socket.SHUT_WR)
@@ -40,7 +40,7 @@ def raw(world: World, dialect: str, data: bytes, *, ends: bool = True) -> bytes:
 
 def test_connections_are_kept_after_success_and_closed_after_errors(make_world: MakeWorld) -> None:
     world = make_world()
-    connection = http.client.HTTPConnection("127.0.0.1", world.stand.ports["D"], timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", world.stand.ports["D"], timeout=180)
     try:
         for _ in range(3):
             connection.request("GET", "/pxe")
@@ -58,7 +58,7 @@ def test_connections_are_kept_after_success_and_closed_after_errors(make_world: 
 def test_empty_replies_keep_the_connection_unless_faithful(make_world: MakeWorld) -> None:
     world = make_world()
     target = f"/cmc/reset?hrn=nosuch&domain={DOMAIN}"
-    connection = http.client.HTTPConnection("127.0.0.1", world.stand.ports["E2"], timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", world.stand.ports["E2"], timeout=180)
     try:
         for _ in range(2):
             connection.request("GET", target)

@@ -40,7 +40,7 @@ def at_once(works: Sequence[Callable[[], Reply]]) -> list[Reply]:
     barrier = threading.Barrier(len(works))
 
     def run(work: Callable[[], Reply]) -> Reply:
-        barrier.wait(10)
+        barrier.wait(180)
         return work()
 
     with ThreadPoolExecutor(len(works)) as pool:

@@ -300,10 +300,10 @@ def test_who_is_gone_is_no_user(others: int, make_world: MakeWorld, tmp_path: Pa
     world = make_world(frisbeed=command)
     target = f"/frisbee/getAddress?img=baseline.ndz&domain={DOMAIN}"
     starting = world.services.streams._starting
-    with socket.create_connection(("127.0.0.1", world.stand.ports["A"]), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", world.stand.ports["A"]), timeout=180) as sock:
         sock.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         wait_until(lambda: [start.askers for start in starting.values()] == [1], "the start")
-    connection = http.client.HTTPConnection("127.0.0.1", world.stand.ports["A"], timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", world.stand.ports["A"], timeout=180)
     if others:
         connection.request("GET", target)
         wait_until(lambda: [start.askers for start in starting.values()] == [2], "the second asker")
@@ -418,7 +418,7 @@ def test_the_same_content_is_the_same_image(make_world: MakeWorld) -> None:
 def test_an_image_changed_during_the_start_is_not_served(make_world: MakeWorld, tmp_path: Path) -> None:
     command, go = slow_server(tmp_path)
     world = make_world(frisbeed=command)
-    connection = http.client.HTTPConnection("127.0.0.1", world.stand.ports["C"], timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", world.stand.ports["C"], timeout=180)
     connection.request("GET", f"/frisbee/getAddress?img=baseline.ndz&domain={DOMAIN}")
     wait_until(lambda: world.services.streams._starting, "the start")
     replace(world.config.image_dir / "baseline.ndz", "two")

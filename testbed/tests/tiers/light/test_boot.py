@@ -38,7 +38,7 @@ def host_key(bed: Bed, node_name: str) -> str:
         ["ssh-keyscan", "-p", "2222", "-t", "ed25519", address],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=180,
         check=True,
     )
     return result.stdout.split()[-1]
@@ -214,7 +214,7 @@ def test_power_off_is_silence(bed: Bed, sender_raw: bytes) -> None:
         assert session.stdout.readline() == "started\n"
         bed.power("offHard", "node3-2")
         assert bed.node_status("node3-2")["power"] == "off"
-        _, errors = session.communicate(timeout=30)
+        _, errors = session.communicate(timeout=180)
         assert session.returncode == 255
         assert "not responding" in errors, "the connection was closed, not silent"
     finally:

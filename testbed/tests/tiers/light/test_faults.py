@@ -250,7 +250,7 @@ def test_bad_sectors_are_the_kernels_answer(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=180,
         check=True,
     )
     assert result.stdout.split() == ["1"] * 4 + [str(errno.EIO)] * 4

@@ -526,7 +526,7 @@ def test_codes_tell_what_can_have_reached_the_service():
     with peer(sender(b"", close=True)) as server:
         assert code_of(server.url) == "no_reply"
     released = threading.Event()
-    with peer(lambda connection, request: released.wait(10)) as server:
+    with peer(lambda connection, request: released.wait(180)) as server:
         assert code_of(server.url, timeout=0.3) == "timeout"
         released.set()
     with peer(sender(b"SSH-2.0-OpenSSH_9.2\r\n", close=True)) as server:
@@ -703,7 +703,7 @@ def test_run_parallel_keeps_order_and_tries_all():
 
 
 def test_run_parallel_is_bounded_and_parallel():
-    barrier = threading.Barrier(3, timeout=10)
+    barrier = threading.Barrier(3, timeout=180)
     inside, most, lock = 0, 0, threading.Lock()
 
     def work(_number):

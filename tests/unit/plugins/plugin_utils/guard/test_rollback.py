@@ -289,7 +289,7 @@ def test_no_service_waits_for_another_and_what_is_late_is_left_behind():
     order = []
 
     def slow():
-        go.wait(20)
+        go.wait(180)
         return "late"
 
     try:

@@ -65,7 +65,7 @@ def test_a_master_connection_of_the_user_is_never_shared():
     shared = "-o ControlMaster=auto -o ControlPersist=60 -o ControlPath=/tmp/%C -o ConnectTimeout=60"
     arguments = ssh.command(node(ansible_ssh_common_args=shared), "/run/known", "true")
     asked = [arguments[0], "-G", "-F", "/dev/null", *arguments[1:]]
-    found = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
+    found = subprocess.run(asked, capture_output=True, text=True, timeout=180, check=True).stdout.splitlines()
     assert "controlmaster false" in found
     assert "controlpersist no" in found
     assert "connecttimeout 60" in found
@@ -183,7 +183,7 @@ def test_files_of_ssh_say_how_a_node_is_reached_and_nothing_else(tmp_path):
     (tmp_path / "config").write_text(CONFIG)
     arguments = ssh.command(NODE, "/run/known", "true")
     asked = [arguments[0], "-G", "-F", str(tmp_path / "config"), *arguments[1:]]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=180, check=True)
     found = {
         name: value for name, _blank, value in (line.partition(" ") for line in done.stdout.splitlines())
     }

@@ -22,7 +22,7 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.run.progress import 
 
 from ...manifestkit import DIGEST, make
 from . import fleetkit
-from .test_fleet import SHELLS, alive
+from .test_fleet import SHELLS, alive, has_ended
 
 # A client that checks what it does; with "cannot" in its folder, one that only says that it can.
 CHECKING = """\
@@ -183,7 +183,7 @@ def test_a_client_that_is_a_wrapper_is_ended_with_what_it_started(tmp_path, run,
     # What it said before counts.
     assert arguments(tmp_path)[0][6:8] == ["--server", "10.0.0.9"]
     assert pids.read_text().split()
-    assert not [pid for pid in pids.read_text().split() if alive(int(pid))]
+    assert all(has_ended(int(pid)) for pid in pids.read_text().split())
 
 
 def test_what_a_client_has_let_go_is_not_waited_for(tmp_path, run):
