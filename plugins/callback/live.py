@@ -14,8 +14,8 @@ author:
   - The orbit.imaging authors (@orbit-imaging)
 description:
   - On a terminal, a table of the image groups with bars, rates and times, the nodes as cells (in the grid of
-    the testbed when all have coordinates), and by name the nodes that failed or are slow. At the end, the table
-    of M(orbit.imaging.image_report).
+    the testbed when all have coordinates), and by name the nodes that failed or are slow. At the end, the
+    table of M(orbit.imaging.image_report).
   - Without a terminal, with C(TERM=dumb), in CI and under ansible-runner, a line for each group every ten
     seconds, when a step begins and when a node fails.
   - Tasks of this collection that go well print nothing else. C(-v) shows them as usual. All other tasks, and
@@ -65,7 +65,8 @@ class CallbackModule(Default):
         self._waiting_play: t.Any = None
         self._waiting_task: t.Any = None
         self._quiet_tasks = 0
-        self._shown = False
+        # Whether something of ours, and of others, was shown.
+        self._shown = self._shown_others = False
 
     # -- beginning and end
 
@@ -88,7 +89,7 @@ class CallbackModule(Default):
             if terminal and not lacks
             else None
         )
-        view = View(self._display.display, screen)
+        view = View(lambda line: self._display.display(line), screen)
         # Without rich, tasks speak for themselves, and only the report is shown here.
         listener = Listener(
             "report" if lacks else "live", view.hear, (lambda: None) if lacks else view.tick, 0.1
@@ -112,7 +113,8 @@ class CallbackModule(Default):
             report = self._view.take_report()
         if self._waiting_play is not None and not self._quiet_tasks:
             self._show_play()
-        if self._shown or not self._quiet:
+        # The report counts the nodes and names those that failed: a recap of each of hundreds is no news.
+        if not self._quiet or self._shown_others or (self._shown and not report):
             super().v2_playbook_on_stats(stats)
         for line in report:
             self._display.display(line)
@@ -123,15 +125,16 @@ class CallbackModule(Default):
         """Whether a task shows nothing as long as it goes well."""
         return self._quiet and _is_ours(task)
 
-    def _show_play(self) -> None:
+    def _show_play(self, *, ours: bool = False) -> None:
         play, self._waiting_play = self._waiting_play, None
         self._shown = True
+        self._shown_others = self._shown_others or not ours
         if play is not None:
             super().v2_playbook_on_play_start(play)
 
     def _show_task(self, task: t.Any) -> None:
         """Something of ``task`` is shown: what stands above it must be shown before."""
-        self._show_play()
+        self._show_play(ours=_is_ours(task))
         waiting, self._waiting_task = self._waiting_task, None
         if waiting is not None and waiting is task:
             super().v2_playbook_on_task_start(task, False)

@@ -10,6 +10,7 @@ import json
 import os
 import pty
 import re
+import socket
 import struct
 import subprocess
 import termios
@@ -201,9 +202,9 @@ def test_a_pipe_gets_lines(testbed, order):
         "orbit.imaging.image : Fail the nodes of groups that missed their quorum"
     ]
     assert "fatal: [node1-1]: FAILED!" in done.stdout
-    assert "PLAY RECAP" in done.stdout
-    table = done.stdout.split("PLAY RECAP")[1]
-    assert "2 of 3 nodes imaged" in table
+    # The report counts the nodes, so nobody needs a recap of each of them.
+    assert "PLAY RECAP" not in done.stdout
+    assert done.stdout.index("fatal: ") < done.stdout.index("2 of 3 nodes imaged")
     assert done.stdout.count("2 of 3 nodes imaged") == 1
 
 
@@ -237,11 +238,14 @@ def test_failed_nodes_are_named_while_others_go_on(testbed, order):
     with Terminal(command(testbed, *quick)) as terminal:
         assert terminal.end() == 2, terminal.written
         seen = terminal.seen
-    assert "✘ node1-1: no_boot: " in terminal.written
-    assert "○ node1-1: try 2 after no_boot" in terminal.written
+    drawn = re.sub(r"\x1b\[[0-9;]*m", "", terminal.written)
+    assert "✘ node1-1: no_boot: " in drawn
+    assert "○ node1-1: try 2 after no_boot" in drawn
     assert len(re.findall(r"^\[ *[0-9.]+ s\]  node1-1: failed: no_boot: ", seen, re.MULTILINE)) == 1
     assert "fatal: [node1-1]: FAILED!" in seen
+    # Whatever was printed meanwhile, nothing is left of the table.
     assert LEGEND not in seen
+    assert "━" not in seen
     assert "5 of 6 nodes imaged" in seen
 
 
@@ -332,7 +336,8 @@ def test_other_callbacks_keep_working(testbed, tmp_path, callback):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     people = done.stderr if callback == "json" else done.stdout
-    assert people.count("1 of 1 nodes imaged") == 1
+    # Some of them show the results of tasks, in which it is once more.
+    assert len(re.findall(r"^1 of 1 nodes imaged", people, re.MULTILINE)) == 1
     assert "node1-1: imaging" in people
     if callback == "json":
         assert json.loads(done.stdout)["node1-1"]["failures"] == 0
@@ -341,8 +346,6 @@ def test_other_callbacks_keep_working(testbed, tmp_path, callback):
 
 
 def test_somebody_else_listens_and_the_report_is_shown_all_the_same(testbed, tmp_path):
-    import socket
-
     heard = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "socket"))

@@ -106,7 +106,8 @@ class Listener:
             for _level, kind, data in told
         ):
             return None
-        if self._former:
+        # The empty one is that by which close() wakes the thread.
+        if self._former and line:
             with contextlib.suppress(OSError, ValueError):
                 self._socket.sendto(line, events.kernel_address(self._former))
         try:
@@ -127,11 +128,13 @@ class Listener:
         try:
             while not self._over.is_set():
                 ready = dict(waits.poll(self._pause * 1000))
-                self.drain()
-                self._tick()
                 if output is not None and ready.get(output, 0) & (select.POLLERR | select.POLLHUP):
                     waits.unregister(output)
                     self._end_playbook()
+                self.drain()
+                # What cannot be shown because the reader has just gone is no reason to stop looking for that.
+                with contextlib.suppress(OSError):
+                    self._tick()
         finally:
             if output is not None:
                 os.close(output)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import collections
 import time
 import typing as t
 
@@ -16,6 +17,8 @@ STATES: tuple[NodeState, ...] = t.get_args(NodeState)
 
 # So many events a second tell how far the nodes are, however many nodes there are.
 _EVENTS = 50.0
+# Seconds over which a rate is taken: clients write in bursts.
+_WINDOW = 10.0
 
 
 def line_of(event: Event) -> str:
@@ -47,8 +50,7 @@ class Progress:
         self._state: dict[str, NodeState] = {}
         self._percent: dict[str, int] = {}
         self._doing: dict[str, str | None] = {}
-        self._rate: dict[str, float] = {}
-        self._bytes: dict[str, tuple[int, float]] = {}
+        self._bytes: dict[str, collections.deque[tuple[float, int]]] = {}
         self._told: dict[str, float] = {}
         self._pause = max(1.0, len(self._group_of) / _EVENTS)
         self._start = time.monotonic()
@@ -71,7 +73,7 @@ class Progress:
 
     def again(self, node: str, words: str, *, attempt: int, cause: str | None) -> None:
         """A node begins its attempt number ``attempt``, after ``cause``; ``words`` say so."""
-        for known in (self._percent, self._doing, self._rate, self._bytes):
+        for known in (self._percent, self._doing, self._bytes):
             known.pop(node, None)
         self._state[node] = STATES[0]
         about = self._about(node)
@@ -85,10 +87,10 @@ class Progress:
     def amount(self, node: str, written: int) -> None:
         """The client of a node has written so many bytes."""
         now = time.monotonic()
-        before, then = self._bytes.get(node, (0, now))
-        if now > then and written >= before:
-            self._rate[node] = (written - before) / (now - then)
-        self._bytes[node] = (written, now)
+        known = self._bytes.setdefault(node, collections.deque())
+        known.append((now, written))
+        while known[0][0] < now - _WINDOW and len(known) > 2:
+            known.popleft()
         self._tell(node)
 
     def summary(self) -> None:
@@ -118,14 +120,17 @@ class Progress:
         if not done and now - self._told.get(node, -self._pause) < self._pause:
             return
         self._told[node] = now
-        written, _then = self._bytes.get(node, (None, None))
-        rate = self._rate.get(node)
+        known = self._bytes.get(node) or [(now, None)]
+        (then, before), (last, written) = known[0], known[-1]
+        rate = None
+        if before is not None and written is not None and last > then:
+            rate = max(0, round((written - before) / (last - then)))
         self._events.emit(
             "progress",
             **self._about(node),
             percent=self._percent.get(node),
             bytes=written,
-            rate=None if rate is None else round(rate),
+            rate=rate,
             msg=self._doing.get(node),
         )
 

@@ -60,6 +60,9 @@ def test_who_listened_before_goes_on_hearing(environment, tmp_path):
         told.close()
         assert json.loads(former.recv(1000))["step"] == "link"
         listener.close()
+        former.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            former.recv(1000)
         assert os.environ[events.ADDRESS] == str(tmp_path / "socket")
 
 
@@ -68,10 +71,11 @@ import signal, sys, time
 from ansible_collections.orbit.imaging.plugins.plugin_utils.report.listener import Listener
 listener = Listener("report", print)
 listener.start()
-print("listening", flush=True)
 try:
+    print("listening", flush=True)
     signal.pause()
 except KeyboardInterrupt:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     print("nobody reads this " * 10000, flush=True)
     sys.stderr.write("interrupted")
 """
@@ -88,6 +92,23 @@ def test_a_program_whose_reader_goes_away_is_interrupted(environment):
         process.stdout.close()
         assert process.stderr.read() == b"interrupted"
         assert process.wait() == 0
+
+
+BROKEN = PROGRAM.replace('Listener("report", print)', 'Listener("live", print, broken, 0.01)').replace(
+    "listener =", "def broken():\n    raise BrokenPipeError\n\nlistener ="
+)
+
+
+def test_what_cannot_be_shown_does_not_keep_it_from_being_noticed(environment):
+    with subprocess.Popen(
+        ["env", "--default-signal=INT", sys.executable, "-c", BROKEN],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        assert process.stdout.readline() == b"listening\n"
+        process.stdout.close()
+        assert process.stderr.read() == b"interrupted"
 
 
 def test_a_program_that_ignores_interrupts_is_ended(environment):
