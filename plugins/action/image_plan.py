@@ -19,6 +19,7 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.node import ssh
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play import hosts
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import (
     command,
+    events,
     plan,
     record as records,
     settings,
@@ -61,6 +62,9 @@ class ActionModule(ActionBase):
             if arguments["need_image"]:
                 _check_keys(record)
             records.create(record)
+            told = events.Events(record["id"], record["dir"])
+            events.introduce(told, record, check=bool(self._task.check_mode))
+            told.close()
         except (hosts.PlayError, plan.PlanError, limits.LimitError, records.RecordError) as error:
             raise AnsibleActionFail(str(error)) from None
         if arguments["need_image"]:

@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 import typing as t
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.report import table
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import speech, table
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.events import Events
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
 
 
@@ -36,6 +35,7 @@ class ActionModule(ActionBase):
         except records.RecordError as error:
             raise AnsibleActionFail(str(error)) from None
         result.update(changed=False, culprits={}, wrong=[])
+        outcomes: dict[str, str | None] = {}
         if self._task.check_mode:
             records.forget(record["dir"])
             result["report_lines"] = table.forecast(record)
@@ -43,25 +43,28 @@ class ActionModule(ActionBase):
             records.forget(record["dir"])
             result["report_lines"] = ["No node of this batch is chosen."]
         else:
-            result.update(_conclude(record))
-        if not os.environ.get(table.AT_END):
+            record = records.conclude(record, record.get("left_behind", []), time.time())
+            outcomes = {name: node["outcome"] for name, node in record["nodes"].items()}
+            result.update(_write(record))
+        events = Events(record["id"], record["dir"])
+        if not events.report(result["report_lines"], outcomes):
             for line in result["report_lines"]:
-                Display().display(line)
+                speech.say(line)
+        events.close()
         return result
 
 
-def _conclude(record: Record) -> dict[str, t.Any]:
-    concluded = records.conclude(record, record.get("left_behind", []), time.time())
+def _write(concluded: Record) -> dict[str, t.Any]:
     lines = table.lines(concluded)
     wrong = [f"left behind: {'; '.join(concluded['left_behind'])}"] if concluded["left_behind"] else []
     paths: dict[str, str] = {}
     try:
-        paths = table.write(concluded, record["playbooks"])
+        paths = table.write(concluded, concluded["playbooks"])
         lines.append(f"Record of the run: {paths['result']}")
     except OSError as error:
         # The disks are written all the same, and people must learn of that.
-        wrong.append(f"the result could not be written to {record['dir']}: {error.strerror}")
+        wrong.append(f"the result could not be written to {concluded['dir']}: {error.strerror}")
         lines.append(f"  {wrong[-1]}")
     if "rerun" in paths:
-        lines.append(f"Run again: {table.again(paths['rerun'], record['playbooks'])}")
+        lines.append(f"Run again: {table.again(paths['rerun'], concluded['playbooks'])}")
     return {"culprits": records.culprits(concluded), "wrong": wrong, "paths": paths, "report_lines": lines}

@@ -10,9 +10,8 @@ import typing as t
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.report import findings
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import findings, speech
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
 
 
@@ -35,7 +34,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(str(error)) from None
         lines, wrong = findings.tell(record, bool(self._task.check_mode))
         for line in lines:
-            Display().display(line)
+            speech.say(line)
         if not os.path.exists(os.path.join(record["dir"], "guard.log")):
             # Nothing was changed, so there is nothing to look up later.
             records.forget(record["dir"])

@@ -14,6 +14,7 @@ from ansible.utils.display import Display
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims, guard
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play import guarding, hosts
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.events import Events
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
 
 HostVars = t.Mapping[str, t.Mapping[str, t.Any]]
@@ -99,5 +100,8 @@ class ActionModule(ActionBase):
         if said["undone"]:
             Display().warning(f"The run guard had to clean up: {', '.join(said['undone'])}.")
         record["left_behind"] = list(said["left"])
+        events = Events(record["id"], record["dir"])
+        events.emit("released", left=record["left_behind"])
+        events.close()
         words = f"left behind: {'; '.join(said['left'])}" if said["left"] else "nothing of the run is left"
         return {"left": record["left_behind"], "msg": words}

@@ -25,7 +25,10 @@ import typing as t
 
 from ansible.plugins.callback import CallbackBase
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.report.table import AT_END
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import speech
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report.listener import Listener
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import events
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Event
 
 
 class CallbackModule(CallbackBase):
@@ -39,18 +42,28 @@ class CallbackModule(CallbackBase):
     def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
         super().__init__(*args, **kwargs)
         self._lines: list[str] = []
+        self._listener: Listener | None = None
 
     def v2_playbook_on_start(self, playbook: t.Any) -> None:
-        """Tell the action, which runs in a child process, that its lines will be shown."""
-        os.environ[AT_END] = "1"
+        """Listen for reports, unless the callback live already does."""
+        if events.shown_by(os.environ.get(events.ADDRESS, ""), os.getpid()):
+            return
+        listener = Listener("report", self._hear)
+        try:
+            listener.start()
+        except OSError:
+            # Nobody hears the report then, and its task prints it.
+            return
+        self._listener = listener
 
-    def v2_runner_on_ok(self, result: t.Any) -> None:
-        """Keep the lines of a report."""
-        # The public name came with ansible-core 2.19.
-        said = result.result if hasattr(result, "result") else result._result
-        self._lines += said.get("report_lines", [])
+    def _hear(self, event: Event) -> None:
+        if event["event"] == "report":
+            self._lines += event["lines"]
 
     def v2_playbook_on_stats(self, stats: t.Any) -> None:
         """Show what was kept."""
-        for line in self._lines:
-            self._display.display(line)
+        if self._listener is not None:
+            self._listener.drain()
+        lines, self._lines = self._lines, []
+        for line in lines:
+            speech.say(line)

@@ -190,7 +190,11 @@ def test_a_console_that_cannot_be_reached_is_no_unreachable_node(testbed, plays)
 def test_the_reader_of_the_output_goes_away(testbed):
     """As with ``| head``: the run ends, and nothing of it stays."""
     command = [program("ansible-playbook"), "-i", testbed.inventory(TWO_GROUPS), IMAGE]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_STDOUT_CALLBACK": "default",
+    }
     with subprocess.Popen(
         command,
         cwd=ROOT,

@@ -121,9 +121,8 @@ class Fleet:
             except Exception:
                 # A mistake of ours with one node must not take the others down.
                 reports[name] = {"cause": "interrupted", "evidence": bound(traceback.format_exc().rstrip())}
-                self._progress.change(
-                    name, "failed", f"interrupted: {bound(traceback.format_exc(0).strip())}"
-                )
+                words = bound(traceback.format_exc(0).strip())
+                self._progress.change(name, "failed", words, cause="interrupted")
             finally:
                 self._barriers[node["group"]].gone(name)
 
@@ -149,7 +148,9 @@ class Fleet:
             try:
                 if attempts.done:
                     action = attempts.next()
-                    self._progress.again(name, attempts.words)
+                    self._progress.again(
+                        name, attempts.words, attempt=len(attempts.done) + 1, cause=attempts.done[-1]["cause"]
+                    )
                     # Every session with the node is closed by now: none may outlive its power.
                     attempts.powered(*await self._resets.act(node, action))
                 report = await work(node, attempts.boot)
@@ -158,7 +159,7 @@ class Fleet:
                 self._barriers[node["group"]].gone(name)
                 if attempts.failed(failure):
                     continue
-                self._progress.change(name, "failed", f"{failure.cause}: {records.first_line(str(failure))}")
+                self._progress.change(name, "failed", records.first_line(str(failure)), cause=failure.cause)
                 return {"cause": failure.cause, "evidence": attempts.evidence, "attempts": attempts.done}
             attempts.succeeded()
             return {**report, "attempts": attempts.done}

@@ -23,7 +23,7 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Nod
 Report = dict[str, t.Any]
 
 # What the client says of its way: writing, and reading back what it has written.
-_PROGRESS = re.compile(r"(?:Progress|Flushing|Verifying|Comparing): ([0-9]{1,3})%")
+_PROGRESS = re.compile(r"(Progress|Flushing|Verifying|Comparing): ([0-9]{1,3})%")
 # Not anchored: the client's messages may run into each other. No more digits than a counter has.
 _N = r"([0-9]{1,19})"
 _WROTE = re.compile(rf"Wrote {_N} bytes \({_N} actual\)")
@@ -121,13 +121,15 @@ class ClientMonitor:
         # A client that says the same again and again does not come further.
         if match and line != self._last_progress:
             self._last_progress = line
-            self._progress.percent(self._node["name"], min(100, int(match[1])))
+            doing = None if match[1] == "Progress" else match[1].lower()
+            self._progress.percent(self._node["name"], min(100, int(match[2])), doing)
             self._moves()
 
     def _heartbeat(self, wrote: int | None, seen: int | None = None) -> None:
         """Take what the client has written to and read from all its files; its messages are no progress."""
         if wrote is None:
             return
+        self._progress.amount(self._node["name"], wrote)
         read_on = seen is not None and seen - self._seen >= _SECTOR
         if self._wrote < 0 or wrote - self._wrote - self._messages >= _SECTOR or read_on:
             self._wrote, self._seen = wrote, seen or 0

@@ -16,7 +16,6 @@ import typing as t
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action.normal import ActionModule as PlainAction
-from ansible.utils.display import Display
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils import limits
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import guard
@@ -25,7 +24,9 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.node.resets import R
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play import hosts, walker
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play.steps import MODULES, STEPS, Step
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import speech
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records, tokens
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.events import Events
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.progress import Progress
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record
 
@@ -105,11 +106,12 @@ class Edge:
             return {}
         limits.allow(limits.needed_files(len(nodes)), f"{len(nodes)} sessions")
         guard.end_with_parent()
-        progress = Progress(record["groups"], Display().display)
+        events = Events(record["id"], record["dir"])
+        progress = Progress(record["groups"], speech.say, events, step.name)
         names = {node["name"] for node in nodes}
         for name in record["nodes"]:
             if name not in names:
-                progress.change(name, "failed", quiet=True)
+                progress.leave_out(name)
 
         def run_module(options: dict[str, t.Any]) -> t.Mapping[str, t.Any]:
             return self.run_module("cmc_power", tokens.spend(options, self.hostvars))
@@ -122,4 +124,7 @@ class Edge:
             interval=min((node["settings"]["orbit_voice"] for node in nodes), default=5.0),
             resets=Resets(run_module),
         )
-        return asyncio.run(fleet.image() if step.name == "client" else fleet.prove())
+        try:
+            return asyncio.run(fleet.image() if step.name == "client" else fleet.prove())
+        finally:
+            events.close()

@@ -22,6 +22,7 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.run import (
     record as records,
     tokens,
 )
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.events import Events
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Answer, Batch, Node, Record
 
 # So many services are asked at the same time.
@@ -56,10 +57,24 @@ def walk(folder: str, name: str, host: Host, **options: t.Any) -> dict[str, t.An
     """
     step = STEPS[name]
     record = records.load(folder)
+    events = Events(record["id"], record["dir"])
+    try:
+        events.emit("step", step=name, state="began")
+        said = _walk(step, record, host, options, events)
+        events.emit("step", step=name, state="ended", msg=said["msg"] or None)
+    finally:
+        events.close()
+    return said
+
+
+def _walk(
+    step: Step, record: Record, host: Host, options: t.Mapping[str, t.Any], events: Events
+) -> dict[str, t.Any]:
     before = _cpu()
     failed_before = {node["name"] for node in records.failed(record)}
     if step.intends is not None:
         _tell(record, step, host, step.intends(step.nodes(record)))
+    sent_before = _streams_of(record)
     said = _ask_services(record, step, host, options) if step.service else _watch(record, step, host)
     if not step.asks and (step.cause or not step.service):
         records.close(record, step.name, time.time(), _cpu() - before)
@@ -67,6 +82,13 @@ def walk(folder: str, name: str, host: Host, **options: t.Any) -> dict[str, t.An
     if step.confirms and said["answers"]:
         _tell(record, step, host, {"results": _CONFIRM[step.module](said["answers"])})
     failed = [n["name"] for n in records.failed(record) if n["name"] not in failed_before]
+    for label, stream in _streams_of(record).items():
+        if label not in sent_before:
+            events.emit("stream", step=step.name, group=label, **stream)
+    for name in failed:
+        # What is seen on a node itself is told when it is seen.
+        if name not in said["told"]:
+            _tell_failed(events, step, record["nodes"][name])
     return {
         "changed": said["changed"] and not step.asks,
         "failed_nodes": failed,
@@ -109,6 +131,7 @@ def _ask_once(
         step.judge(record, step, answers, time.time())
     return {
         "answers": answers,
+        "told": (),
         "changed": any(answer.get("changed") for answer in answers),
         "msg": "; ".join(str(answer["msg"]) for answer in answers if answer.get("msg")),
     }
@@ -128,16 +151,45 @@ def _ask(step: Step, batch: Batch, folder: str, host: Host, options: t.Mapping[s
 
 def _watch(record: Record, step: Step, host: Host) -> dict[str, t.Any]:
     nodes = step.nodes(record)
+    told: t.Container[str] = [node["name"] for node in nodes]
     try:
         reports = host.watch_nodes(step, record, nodes)
     except Exception:
         # A mistake of ours is the end of these nodes, not of the run: links and streams must go.
         evidence = traceback.format_exc().rstrip()
         reports = {node["name"]: {"cause": "interrupted", "evidence": evidence} for node in nodes}
+        told = ()
     if not host.check:
         records.judge_fleet(record, step.name, reports)
     good = sum(not report.get("cause") for report in reports.values())
-    return {"answers": [], "changed": bool(nodes), "msg": f"{good} of {len(nodes)} nodes"}
+    return {"answers": [], "told": told, "changed": bool(nodes), "msg": f"{good} of {len(nodes)} nodes"}
+
+
+# -- what is told to who listens
+
+
+def _streams_of(record: Record) -> dict[str, dict[str, t.Any]]:
+    """Return image, address and port of each group's stream, as far as there is one."""
+    found = {}
+    for group in record["groups"]:
+        streams = [s for name in group["nodes"] if (s := record["nodes"].get(name, {}).get("stream"))]
+        if streams:
+            told = {key: streams[0].get(key) for key in ("address", "port")}
+            found[group["label"]] = {"image": group["image"], **told}
+    return found
+
+
+def _tell_failed(events: Events, step: Step, node: Node) -> None:
+    events.emit(
+        "node",
+        step=step.name,
+        node=node["name"],
+        group=node["group"] or None,
+        image=node["image"],
+        state="failed",
+        cause=node["outcome"],
+        msg=records.first_line(node["evidence"]),
+    )
 
 
 def _cpu() -> float:

@@ -16,9 +16,6 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.report import junit,
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum, record as records
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
 
-# Set in the environment by the callback that shows the report at the end of everything.
-AT_END = "ORBIT_IMAGING_REPORT_AT_END"
-
 
 def lines(record: Record) -> list[str]:
     """Return the report of a concluded run, a line per group and a line per node that failed."""

@@ -166,3 +166,58 @@ class Record(t.TypedDict, total=False):
     passed: bool
     claimed: dict[str, str]
     found: dict[str, t.Any]
+
+
+#: What an event tells; docs/events.md describes each.
+EventName = t.Literal["run", "step", "stream", "node", "progress", "attempt", "report", "released"]
+
+#: Where a node of a run stands, in the order in which it goes through them.
+NodeState = t.Literal["booting", "ready", "imaging", "imaged", "up", "failed"]
+
+
+class EventNode(t.TypedDict):
+    """A node as the event ``run`` introduces it; without coordinates both are None."""
+
+    node: str
+    group: str
+    x: int | None
+    y: int | None
+
+
+class EventGroup(t.TypedDict):
+    """An image group as the event ``run`` introduces it."""
+
+    group: str
+    image: str
+
+
+class Event(t.TypedDict, total=False):
+    """Something that has happened in a run, as docs/events.md describes it.
+
+    The first four are in every event; which others are depends on ``event``.
+    """
+
+    v: int
+    at: float
+    run: str
+    event: EventName
+    step: str
+    node: str
+    group: str
+    image: str
+    state: str
+    percent: int
+    bytes: int
+    rate: float
+    address: str
+    port: int
+    attempt: int
+    cause: str
+    msg: str
+    dir: str
+    check: bool
+    nodes: list[EventNode]
+    groups: list[EventGroup]
+    lines: list[str]
+    outcomes: dict[str, str | None]
+    left: list[str]

@@ -5,26 +5,45 @@
 
 from __future__ import annotations
 
-import types
+import os
 
 import pytest
 
 from ansible_collections.orbit.imaging.plugins.callback.report import CallbackModule
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import speech
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import events
 
 
 @pytest.fixture
 def shown(monkeypatch):
-    callback = CallbackModule()
+    monkeypatch.delenv(events.ADDRESS, raising=False)
     lines = []
-    monkeypatch.setattr(callback, "_display", types.SimpleNamespace(display=lines.append))
-    return callback, lines
+    monkeypatch.setattr(speech, "say", lines.append)
+    return lines
 
 
-@pytest.mark.parametrize("name", ["result", "_result"])
-def test_lines_of_reports_come_last(shown, name):
-    callback, lines = shown
-    callback.v2_runner_on_ok(types.SimpleNamespace(**{name: {"report_lines": ["one", "two"]}}))
-    callback.v2_runner_on_ok(types.SimpleNamespace(**{name: {"msg": "another task"}}))
-    assert lines == []
+def test_lines_of_reports_come_last(shown, monkeypatch):
+    callback = CallbackModule()
+    callback.v2_playbook_on_start(None)
+    # As a task would tell it, which is a child of this process.
+    monkeypatch.setattr(os, "getppid", os.getpid)
+    told = events.Events("r1", None)
+    told.emit("step", step="link", state="began")
+    assert not told.live
+    assert told.report(["one", "two"], {})
+    told.close()
+    assert shown == []
+    for _time in ("first", "second"):
+        callback.v2_playbook_on_stats(None)
+        assert shown == ["one", "two"]
+    callback._listener.close()
+
+
+def test_the_callback_live_shows_them_already(shown, monkeypatch):
+    address = events.callback_address("live", "x")
+    monkeypatch.setenv(events.ADDRESS, address)
+    callback = CallbackModule()
+    callback.v2_playbook_on_start(None)
+    assert os.environ[events.ADDRESS] == address
     callback.v2_playbook_on_stats(None)
-    assert lines == ["one", "two"]
+    assert shown == []
