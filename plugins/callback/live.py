@@ -111,8 +111,7 @@ class CallbackModule(Default):
         if self._listener is not None and self._view is not None:
             self._listener.drain()
             report = self._view.take_report()
-        if self._waiting_play is not None and not self._quiet_tasks:
-            self._show_play()
+        self._show_empty_play()
         # The report counts the nodes and names those that failed: a recap of each of hundreds is no news.
         if not self._quiet or self._shown_others or (self._shown and not report):
             super().v2_playbook_on_stats(stats)
@@ -132,6 +131,15 @@ class CallbackModule(Default):
         if play is not None:
             super().v2_playbook_on_play_start(play)
 
+    def _show_empty_play(self) -> None:
+        """A play is over: its heading is shown when it was not ours, and had no quiet tasks either."""
+        if (
+            self._waiting_play is not None
+            and not self._quiet_tasks
+            and not _stands_in_ours(self._waiting_play)
+        ):
+            self._show_play()
+
     def _show_task(self, task: t.Any) -> None:
         """Something of ``task`` is shown: what stands above it must be shown before."""
         self._show_play(ours=_is_ours(task))
@@ -144,8 +152,7 @@ class CallbackModule(Default):
         if not self._quiet:
             super().v2_playbook_on_play_start(play)
             return
-        if self._waiting_play is not None and not self._quiet_tasks:
-            self._show_play()
+        self._show_empty_play()
         self._waiting_play, self._quiet_tasks = play, 0
 
     def v2_playbook_on_task_start(self, task: t.Any, is_conditional: t.Any) -> None:
@@ -165,7 +172,10 @@ class CallbackModule(Default):
         super().v2_playbook_on_handler_task_start(task)
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
-        """Show that there is no host."""
+        """Show that there is no host; the play that looks at the inventory may be limited away."""
+        play = self._waiting_play
+        if play is not None and _stands_in_ours(play) and list(play.hosts) == ["localhost"]:
+            return
         self._show_play()
         super().v2_playbook_on_no_hosts_matched()
 
@@ -244,7 +254,12 @@ def _is_ours(task: t.Any) -> bool:
     """Whether a task is one of an action of this collection, or stands in its roles or playbooks."""
     if str(getattr(task, "resolved_action", None) or task.action).startswith(_ACTIONS):
         return True
-    path = str(task.get_path() or "").rpartition(":")[0]
+    return _stands_in_ours(task)
+
+
+def _stands_in_ours(thing: t.Any) -> bool:
+    """Whether a task or a play stands in a file of this collection."""
+    path = str(thing.get_path() or "").rpartition(":")[0]
     return bool(path) and os.path.realpath(path).startswith(_FOLDERS)
 
 

@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Draw the live view of a run from its events, as docs/pictures/live.svg was.
 
-. .venv/bin/activate; tools/live-picture RUN/events.jsonl SECONDS > docs/pictures/live.svg
+. .venv/bin/activate; python tools/live_picture.py RUN/events.jsonl SECONDS > docs/pictures/live.svg
 """
 
 import io
