@@ -13,7 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.report import table
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import page, table
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
 
@@ -62,6 +62,13 @@ def _conclude(record: Record) -> dict[str, t.Any]:
         # The disks are written all the same, and people must learn of that.
         wrong.append(f"the result could not be written to {record['dir']}: {error.strerror}")
         lines.append(f"  {wrong[-1]}")
+    else:
+        try:
+            paths["page"] = page.write(concluded)
+            lines.append(f"Page of the run: {paths['page']}")
+        except OSError as error:
+            wrong.append(f"the page could not be written to {record['dir']}: {error.strerror}")
+            lines.append(f"  {wrong[-1]}")
     if "rerun" in paths:
         lines.append(f"Run again: {table.again(paths['rerun'], record['playbooks'])}")
     return {"culprits": records.culprits(concluded), "wrong": wrong, "paths": paths, "report_lines": lines}

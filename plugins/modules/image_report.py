@@ -14,7 +14,8 @@ author:
   - The orbit.imaging authors (@orbit-imaging)
 description:
   - Gives every node its final outcome and every image group its verdict, and prints them as a table.
-  - Writes C(result.json), C(junit.xml) and, when nodes failed, C(rerun.yml) into the run's folder.
+  - Writes C(result.json), C(junit.xml) and, when nodes failed, C(rerun.yml) into the run's folder, and
+    C(report.html), a page for people.
   - In check mode, says what would be done, and removes the folder.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
@@ -51,7 +52,7 @@ wrong:
   type: list
   elements: str
 paths:
-  description: The files that were written, C(result), C(junit) and C(rerun).
+  description: The files that were written, C(result), C(junit), C(page) and C(rerun).
   returned: when a run has ended
   type: dict
 report_lines:
