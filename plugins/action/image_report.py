@@ -13,7 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.report import page, table
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import page, runs, table
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
 
@@ -29,8 +29,13 @@ class ActionModule(ActionBase):
         """Return which nodes fail the run and why, what else does, and the paths of the files written."""
         result = super().run(tmp, task_vars)
         _unused, arguments = self.validate_argument_spec(
-            argument_spec={"run": {"type": "str", "required": True}}
+            argument_spec={"run": {"type": "str"}, "runs": {"type": "path"}},
+            required_one_of=[("run", "runs")],
+            mutually_exclusive=[("run", "runs")],
         )
+        if arguments["runs"]:
+            result.update(_compare(arguments["runs"], bool(self._task.check_mode)))
+            return self._show(result)
         try:
             record = records.load(str(arguments["run"]))
         except records.RecordError as error:
@@ -44,6 +49,10 @@ class ActionModule(ActionBase):
             result["report_lines"] = ["No node of this batch is chosen."]
         else:
             result.update(_conclude(record))
+        return self._show(result)
+
+    @staticmethod
+    def _show(result: dict[str, t.Any]) -> dict[str, t.Any]:
         if not os.environ.get(table.AT_END):
             for line in result["report_lines"]:
                 Display().display(line)
@@ -72,3 +81,23 @@ def _conclude(record: Record) -> dict[str, t.Any]:
     if "rerun" in paths:
         lines.append(f"Run again: {table.again(paths['rerun'], record['playbooks'])}")
     return {"culprits": records.culprits(concluded), "wrong": wrong, "paths": paths, "report_lines": lines}
+
+
+def _compare(folder: str, check: bool) -> dict[str, t.Any]:
+    """Write the page of the runs in a folder; what of them cannot be read is said there and here."""
+    try:
+        found = runs.read(folder)
+        if not found.results:
+            damaged = f" ({len(found.damaged)} cannot be read)" if found.damaged else ""
+            raise AnsibleActionFail(
+                f"runs: no run has left a result in {folder}{damaged}. Name the folder that holds the "
+                "folders of the runs (orbit_run_dir)."
+            )
+        path = os.path.join(folder, page.FILE)
+        if not check:
+            path = runs.write(folder, found)
+    except OSError as error:
+        raise AnsibleActionFail(f"runs: {error.filename or folder}: {error.strerror}") from None
+    lines = [f"{len(found.results)} runs: {'would be written to ' if check else ''}{path}"]
+    lines += [f"  cannot be read: {name}: {why}" for name, why in found.damaged]
+    return {"changed": not check, "paths": {} if check else {"page": path}, "report_lines": lines}

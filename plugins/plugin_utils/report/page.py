@@ -136,7 +136,7 @@ def make(
     :param places: coordinates (x, y) of nodes; those that events tell are used where there are none.
     :param sizes: bytes of each image as it is sent.
     :param events: what ``events.jsonl`` holds.
-    :param pings: round trips: name, packets, lost (per cent), min, avg, max and mdev (milliseconds).
+    :param pings: round trips: name, packets, lost_percent, min, avg, max and mdev (milliseconds).
     :param notes: sentences to be shown with the summary.
     """
     told = {**_told_places(events), **{k: v for k, v in (places or {}).items() if None not in v}}
@@ -269,15 +269,21 @@ def read_pings(path: str) -> list[Event]:
             told = json.loads(stream.read(_LARGEST_EVENTS))
     except (OSError, ValueError, RecursionError):
         return []
-    if isinstance(told, dict):
-        told = told.get("rows") or told.get("pings") or []
+    if isinstance(told, dict) and isinstance(told.get("phases"), dict):
+        # What an experiment writes: of each phase, what all nodes together came to.
+        phases = {name: phase for name, phase in told["phases"].items() if isinstance(phase, dict)}
+        told = [
+            {**phase["all"], "name": name}
+            for name, phase in phases.items()
+            if isinstance(phase.get("all"), dict)
+        ]
     return [row for row in told if isinstance(row, dict)] if isinstance(told, list) else []
 
 
 def _pings(rows: t.Sequence[Event]) -> list[dict[str, t.Any]]:
     found = []
     for row in rows[:100]:
-        lost = _number(row.get("lost"))
+        lost = _number(row.get("lost_percent"))
         cells = [_plain(row.get("packets"), "{:.0f}"), "" if lost is None else f"{lost:.1f} %"]
         cells += [_plain(row.get(key), "{:.3f} ms") for key in ("min", "avg", "max", "mdev")]
         found.append({"name": name_of(row.get("name") or row.get("node") or ""), "cells": cells})

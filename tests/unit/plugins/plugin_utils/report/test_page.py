@@ -207,9 +207,13 @@ def test_rates_come_from_streams_or_else_from_nodes():
 def test_round_trips_are_shown_when_they_were_measured(tmp_path):
     path = tmp_path / "ping.json"
     assert page.read_pings(str(path)) == []
-    path.write_text(json.dumps([{"name": "idle", "packets": 9, "lost": 11.0, "min": 0.1, "max": True}, 3]))
+    path.write_text(
+        json.dumps([{"name": "idle", "packets": 9, "lost_percent": 11.0, "min": 0.1, "max": True}, 3])
+    )
     text = Parsed(page.make(many(1, groups=1), pings=page.read_pings(str(path)))).text
     assert [word for word in ("11.0 %", "0.100 ms", "True") if word in text] == ["11.0 %", "0.100 ms"]
+    path.write_text(json.dumps({"phases": {"idle": {"all": {"lost_percent": 7.0}}, "after": 3}}))
+    assert page.read_pings(str(path)) == [{"lost_percent": 7.0, "name": "idle"}]
 
 
 def test_events_that_are_cut_or_unknown_do_no_harm(tmp_path):
