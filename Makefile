@@ -8,7 +8,7 @@ CHECK := $(TOOLS)/setup dev && $(TOOLS)/../.venv/bin/python $(TOOLS)/check.py
 .DEFAULT_GOAL := help
 # tools/check.py shares the parts out itself; `make -j` must not start two runs at once.
 .NOTPARALLEL:
-.PHONY: tools faults faults-random help demo demo-vm test check tests setup sanity unit units integration molecule vm lint types docs build bench bench-transport clean
+.PHONY: tools faults faults-random help demo demo-vm test check tests setup sanity unit units integration molecule vm page lint types docs build bench bench-transport clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9. %-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -47,6 +47,8 @@ molecule: ## the demo's playbook as a molecule scenario
 	@$(CHECK) molecule
 vm: ## the same run, and machines themselves, on virtual machines that boot by real PXE
 	@$(CHECK) vm
+page: ## the page of a run in a headless browser
+	@$(CHECK) page
 lint: ## ruff, ansible-lint, shellcheck, REUSE, changelog
 	@$(CHECK) lint
 types: ## mypy

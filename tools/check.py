@@ -252,6 +252,14 @@ PARTS = (
         tests=True,
         alone=True,
     ),
+    Part(
+        "page",
+        "tests",
+        "the page of a run in a headless browser",
+        (("pytest", "-q", "tests/page"),),
+        level="page",
+        tests=True,
+    ),
 )
 
 

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 import typing as t
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.report import speech, table
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import page, runs, speech, table
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.events import Events
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
@@ -28,8 +29,14 @@ class ActionModule(ActionBase):
         """Return which nodes fail the run and why, what else does, and the paths of the files written."""
         result = super().run(tmp, task_vars)
         _unused, arguments = self.validate_argument_spec(
-            argument_spec={"run": {"type": "str", "required": True}}
+            argument_spec={"run": {"type": "str"}, "runs": {"type": "path"}},
+            required_one_of=[("run", "runs")],
+            mutually_exclusive=[("run", "runs")],
         )
+        if arguments["runs"]:
+            result.update(_compare(arguments["runs"], bool(self._task.check_mode)))
+            _say(result["report_lines"])
+            return result
         try:
             record = records.load(str(arguments["run"]))
         except records.RecordError as error:
@@ -48,10 +55,14 @@ class ActionModule(ActionBase):
             result.update(_write(record))
         events = Events(record["id"], record["dir"])
         if not events.report(result["report_lines"], outcomes):
-            for line in result["report_lines"]:
-                speech.say(line)
+            _say(result["report_lines"])
         events.close()
         return result
+
+
+def _say(lines: t.Sequence[str]) -> None:
+    for line in lines:
+        speech.say(line)
 
 
 def _write(concluded: Record) -> dict[str, t.Any]:
@@ -65,6 +76,33 @@ def _write(concluded: Record) -> dict[str, t.Any]:
         # The disks are written all the same, and people must learn of that.
         wrong.append(f"the result could not be written to {concluded['dir']}: {error.strerror}")
         lines.append(f"  {wrong[-1]}")
+    else:
+        try:
+            paths["page"] = page.write(concluded)
+            lines.append(f"Page of the run: {paths['page']}")
+        except OSError as error:
+            wrong.append(f"the page could not be written to {concluded['dir']}: {error.strerror}")
+            lines.append(f"  {wrong[-1]}")
     if "rerun" in paths:
         lines.append(f"Run again: {table.again(paths['rerun'], concluded['playbooks'])}")
     return {"culprits": records.culprits(concluded), "wrong": wrong, "paths": paths, "report_lines": lines}
+
+
+def _compare(folder: str, check: bool) -> dict[str, t.Any]:
+    """Write the page of the runs in a folder; what of them cannot be read is said there and here."""
+    try:
+        found = runs.read(folder)
+        if not found.results:
+            damaged = f" ({len(found.damaged)} cannot be read)" if found.damaged else ""
+            raise AnsibleActionFail(
+                f"runs: no run has left a result in {folder}{damaged}. Name the folder that holds the "
+                "folders of the runs (orbit_run_dir)."
+            )
+        path = os.path.join(folder, page.FILE)
+        if not check:
+            path = runs.write(folder, found)
+    except OSError as error:
+        raise AnsibleActionFail(f"runs: {error.filename or folder}: {error.strerror}") from None
+    lines = [f"{len(found.results)} runs: {'would be written to ' if check else ''}{path}"]
+    lines += [f"  cannot be read: {name}: {why}" for name, why in found.damaged]
+    return {"changed": not check, "paths": {} if check else {"page": path}, "report_lines": lines}

@@ -5,14 +5,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import time
 import typing as t
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.report import findings, speech
+from ansible_collections.orbit.imaging.plugins.plugin_utils import limits
+from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims
+from ansible_collections.orbit.imaging.plugins.plugin_utils.node import systems
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import findings, overview, speech
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
 
 
 class ActionModule(ActionBase):
@@ -26,13 +33,21 @@ class ActionModule(ActionBase):
         """Return ``lines`` (what was found) and, as the reason of a failure, what is wrong."""
         result = super().run(tmp, task_vars)
         _unused, arguments = self.validate_argument_spec(
-            argument_spec={"run": {"type": "str", "required": True}}
+            argument_spec={
+                "run": {"type": "str", "required": True},
+                "grid": {"type": "bool", "default": False},
+                "ssh": {"type": "bool", "default": False},
+                "json": {"type": "path"},
+            }
         )
         try:
             record = records.load(str(arguments["run"]))
         except records.RecordError as error:
             raise AnsibleActionFail(str(error)) from None
         lines, wrong = findings.tell(record, bool(self._task.check_mode))
+        if arguments["grid"]:
+            told, bad = self._overview(record, arguments["ssh"], arguments["json"])
+            lines, wrong = [*told, *lines], [*wrong, *bad]
         for line in lines:
             speech.say(line)
         if not os.path.exists(os.path.join(record["dir"], "guard.log")):
@@ -42,3 +57,25 @@ class ActionModule(ActionBase):
         if wrong:
             result.update(failed=True, msg="\n".join(wrong))
         return result
+
+    def _overview(self, record: Record, ssh: bool, path: str | None) -> tuple[list[str], list[str]]:
+        """Return the grid and what belongs to it, and what of that could not be had."""
+        try:
+            answers = None
+            if ssh:
+                limits.allow(limits.needed_files(len(record["nodes"])), f"{len(record['nodes'])} sessions")
+                answers = asyncio.run(systems.ask(record))
+            found = overview.gather(record, answers, time.time())
+        except (claims.ClaimError, limits.LimitError, OSError) as error:
+            return [], [str(error)]
+        lines = overview.lines(found)
+        if path and self._task.check_mode:
+            lines.append(f"would be written: {path}")
+        elif path:
+            try:
+                with open(path, "w", encoding="utf-8") as stream:
+                    json.dump(found, stream, indent=2)
+                    stream.write("\n")
+            except OSError as error:
+                return lines, [f"json: {path} cannot be written: {error.strerror}. Name another file."]
+        return lines, []

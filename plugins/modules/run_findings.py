@@ -30,6 +30,20 @@ options:
     description: Folder of the run, as M(orbit.imaging.image_plan) returns it.
     type: str
     required: true
+  grid:
+    description:
+      - Also show the nodes as a grid by their coordinates, with their power, claims, links and the images on
+        their disks, as far as services and runs of this host tell it.
+    type: bool
+    default: false
+  ssh:
+    description:
+      - With O(grid), ask each node by SSH which system it runs. A node without an answer is no failure.
+    type: bool
+    default: false
+  json:
+    description: With O(grid), a file to write all of that into, as JSON. Check mode writes none.
+    type: path
 """
 
 EXAMPLES = r"""

@@ -737,7 +737,7 @@ class Guard:
         """Write the result that the run can no longer write: what it had seen, all else was interrupted."""
         if not self._begun:
             return []
-        from ansible_collections.orbit.imaging.plugins.plugin_utils.report import table
+        from ansible_collections.orbit.imaging.plugins.plugin_utils.report import page, table
         from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
         from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
 
@@ -749,6 +749,7 @@ class Guard:
         concluded = records.conclude(t.cast(Record, record), left, time.time())
         paths = table.write(concluded, self._playbooks or record.get("playbooks") or [])
         self.log.say(f"result of the interrupted run: {paths['result']}")
+        page.write(concluded)
         return []
 
     def _last_record(self) -> tuple[dict[str, t.Any] | None, str]:
