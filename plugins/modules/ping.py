@@ -233,16 +233,9 @@ def measure(module: AnsibleModule) -> t.List[t.Dict[str, t.Any]]:
 def start(module: AnsibleModule) -> str:
     """Begin to ping all nodes; return the folder in which they are looked after."""
     params = module.params
-    command = [
-        *_program(module),
-        "-D",
-        "-O",
-        "-n",
-        "-i",
-        f"{params['interval']:g}",
-        "-w",
-        str(params["limit"]),
-    ]
+    # Not -w: with it, ping ends when it hears that a node cannot be reached, which a booting one cannot.
+    most = str(max(1, int(params["limit"] / params["interval"])))
+    command = [*_program(module), "-D", "-O", "-n", "-i", f"{params['interval']:g}", "-c", most]
     folder = tempfile.mkdtemp(prefix="orbit-ping-")
     # Every ping holds this lock, so that it tells whether any of them is left.
     lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o600)

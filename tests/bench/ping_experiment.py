@@ -3,7 +3,7 @@
 """Repeat the ping experiments of 2006 on light nodes: how do nodes answer while others, or they, are imaged?
 
 Each row is run twice, on a fresh testbed each time: with the server as fast as its clients can (unpaced), and
-with 92 % of the cable's rate (paced). Every node has a network namespace of its own and a cable shaped both ways.
+with 92 % of the cable's rate (paced). Every node has a network namespace, and a cable shaped both ways.
 Nothing here passes or fails. What this machine cannot hold at 100 Mbit/s is scaled down, and that is said.
 """
 
