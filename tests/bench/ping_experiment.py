@@ -1,9 +1,6 @@
-raise SystemExit(
-    "NOTE FROM YOUR LEAD: stop measuring now, the machine is needed. Do not start anything heavy any more. Restore this file (cp /tmp/ping_experiment.py.saved), commit what you have on your branch, write the measured figures that you have into the docs, and report."
-)
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Repeat the ping experiments of 2006 on light nodes: how do nodes answer while others, or they, are imaged?
+"""Repeat the ping experiments of 2006 on light nodes: how do nodes answer while they are imaged?
 
 Each row is run twice, on a fresh testbed each time: with the server as fast as its clients can (unpaced), and
 with 92 % of the cable's rate (paced). Every node has a network namespace, and a cable shaped both ways.
