@@ -8,7 +8,7 @@ CHECK := $(TOOLS)/setup dev && $(TOOLS)/../.venv/bin/python $(TOOLS)/check.py
 .DEFAULT_GOAL := help
 # tools/check.py shares the parts out itself; `make -j` must not start two runs at once.
 .NOTPARALLEL:
-.PHONY: tools faults faults-random help demo demo-vm test check tests setup sanity unit units integration molecule vm page lint types docs build bench bench-transport clean
+.PHONY: tools faults faults-random help demo demo-vm test check tests setup sanity unit units integration molecule vm page lint types docs build bench bench-transport ping-experiment clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9. %-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -62,6 +62,8 @@ bench: ## measure; no part of the tests
 	@$(TOOLS)/bench
 bench-transport: ## measure the transport beside its peers; ARGS="-n 1 free" for less
 	@$(TOOLS)/bench-transport $(ARGS)
+ping-experiment: ## the ping experiments of 2006 on light nodes (an hour); ARGS="--rows 1,2" for less
+	@$(TOOLS)/ping-experiment $(ARGS)
 setup: ## what every other target does first
 	@$(TOOLS)/setup dev
 clean: ## remove all that was made here (a running testbed is taken down first)

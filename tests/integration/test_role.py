@@ -132,7 +132,7 @@ def test_a_start_in_the_middle_is_refused(testbed, plays, name):
 @pytest.mark.parametrize(
     "arguments", [("--tags", "nosuch"), ("--skip-tags", "untagged"), ("--tags", "tagged")]
 )
-@pytest.mark.parametrize("playbook", ["image", "power", "status", "clean"])
+@pytest.mark.parametrize("playbook", ["image", "power", "status", "clean", "ping_experiment"])
 def test_tags_that_select_nothing_are_refused(testbed, playbook, arguments):
     played = play("-i", testbed.inventory(TWO_GROUPS), f"playbooks/{playbook}.yml", *arguments)
     assert played.status == 2, played.output
@@ -230,7 +230,7 @@ def test_called_by_hand_a_service_module_is_a_module(testbed, plays):
     assert "state: o" in played.output
 
 
-@pytest.mark.parametrize("playbook", ["image", "power", "status", "clean"])
+@pytest.mark.parametrize("playbook", ["image", "power", "status", "clean", "ping_experiment"])
 def test_an_inventory_without_hosts_is_refused(playbook, tmp_path):
     empty = tmp_path / "hosts.yml"
     empty.write_text("all:\n  hosts: {}\n")

@@ -87,7 +87,7 @@ def show(browser, tmp_path):
         names = list(made["nodes"])
         places = {name: (i % columns + 1, i // columns + 1) for i, name in enumerate(names)}
         events = [
-            {"event": "node", "node": name, "at": made["started_at"] + 41 + p, "percent": p}
+            {"event": "progress", "node": name, "at": made["started_at"] + 41 + p, "percent": p}
             for name in names
             for p in range(0, 101, 10)
         ]

@@ -51,7 +51,8 @@ class ServicesConfig:
     ``tftp_dir`` is the ``pxelinux.cfg`` folder itself, ``grub_dir`` the one where GRUB looks for
     ``grub.cfg-HEX`` when there are machines with UEFI; ``frisbeed`` is the command (a prefix of argument
     strings) that the stream's options and the image path are appended to; ``interface`` is the IPv4
-    address the multicast leaves by; ``bandwidth`` is bit/s of one stream; times are seconds; ``access`` says
+    address the multicast leaves by; ``bandwidth`` is bit/s of one stream (0: as fast as its
+    clients can); times are seconds; ``access`` says
     who may use the services.
 
     ``faithful`` brings back the traps of the historic programs (shared ports, leaking counters, links that

@@ -74,7 +74,14 @@ def _build_parser() -> argparse.ArgumentParser:
         type=int,
         default=Settings.bandwidth,
         metavar="BIT/S",
-        help=f"rate of one image stream ({Settings.bandwidth})",
+        help=f"rate of one image stream, 0: as fast as its clients can ({Settings.bandwidth})",
+    )
+    up.add_argument(
+        "--link",
+        type=int,
+        default=Settings.link,
+        metavar="BIT/S",
+        help="rate of each node's cable, both ways, 0: no limit; a stream goes to its own clients then (0)",
     )
     up.add_argument(
         "--boot-delay", default="0", metavar="A-B", help="seconds of a node's power-on self test (0)"
@@ -139,6 +146,7 @@ def _up(options: argparse.Namespace, state: State) -> int:
         columns=columns,
         rows=rows,
         bandwidth=options.bandwidth,
+        link=options.link,
         boot_delay=parse_delay(options.boot_delay),
         loss=options.loss,
         tier=options.tier,

@@ -21,6 +21,7 @@ PROGRAMS = {
     "dropbear": "dropbear-bin",
     "dropbearkey": "dropbear-bin",
     "ip": "iproute2",
+    "tc": "iproute2",
     "dnsmasq": "dnsmasq-base",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",

@@ -139,8 +139,9 @@ def parse_delay(text: str) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a testbed was asked to be. ``bandwidth`` is bit/s per stream, ``boot_delay`` the bounds in seconds
-    of a power-on self test, ``loss`` the percentage of datagrams that nodes lose, ``tier`` one of TIERS.
+    """What a testbed was asked to be. ``bandwidth`` is bit/s per stream (0: as fast as its clients can),
+    ``link`` bit/s of each node's cable (0: as fast as can be), ``boot_delay`` the bounds in seconds of a
+    power-on self test, ``loss`` the percentage of datagrams that nodes lose, ``tier`` one of TIERS.
     ``firmware`` is what virtual machines start by: one of FIRMWARES, or several that nodes have in turn. The
     last five say who may use the services, and by which names (see ``orbit_services.access``)."""
 
@@ -149,6 +150,7 @@ class Settings:
     columns: int = 4
     rows: int = 2
     bandwidth: int = 80_000_000
+    link: int = 0
     boot_delay: tuple[float, float] = (0.0, 0.0)
     loss: float = 0.0
     tier: str = "light"
@@ -170,8 +172,15 @@ class Settings:
                 "it becomes the second octet of 10.N.x.y and 127.N.x.y",
             )
         parse_grid(f"{self.columns}x{self.rows}")
-        if not 100_000 <= self.bandwidth <= 100_000_000_000:
-            raise TestbedError(f"--bandwidth {self.bandwidth}: not within 100000..100000000000 bit/s")
+        if self.bandwidth and not 100_000 <= self.bandwidth <= 100_000_000_000:
+            raise TestbedError(
+                f"--bandwidth {self.bandwidth}: not within 100000..100000000000 bit/s",
+                "or 0: as fast as the clients can",
+            )
+        if self.link and not 100_000 <= self.link <= 100_000_000_000:
+            raise TestbedError(
+                f"--link {self.link}: not within 100000..100000000000 bit/s", "or 0: as fast as can be"
+            )
         if not 0 <= self.loss <= 90:
             raise TestbedError(f"--loss {self.loss}: not within 0..90 percent")
         if self.tier not in TIERS:
@@ -190,6 +199,10 @@ class Settings:
             raise TestbedError("--firmware: only virtual machines have a choice", "add --tier qemu")
         if self.loss and not kind.loses:
             raise TestbedError("--loss: only light nodes can lose datagrams", "leave --loss or --tier away")
+        if self.link and self.tier != "light":
+            raise TestbedError(
+                "--link: only light nodes have cables of a rate", "leave --link or --tier away"
+            )
 
     @property
     def domain(self) -> str:

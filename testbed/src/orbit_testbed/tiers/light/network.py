@@ -31,6 +31,8 @@ def create(settings: Settings) -> None:
         ]
     )
     network.fix_bridge_address(settings)
+    if settings.link:
+        network.shape(settings)
     # A node without power is given up after one second, not three to eight: boots take one second here, too.
     for name, value in (("delay_first_probe_time", 1), ("ucast_solicit", 1), ("retrans_time_ms", 300)):
         Path(f"/proc/sys/net/ipv4/neigh/{network.BRIDGE}/{name}").write_text(f"{value}\n")

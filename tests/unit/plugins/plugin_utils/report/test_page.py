@@ -110,7 +110,7 @@ def many(nodes, *, evidence="", failing=0, tries=1, name="node{x}-{y}", groups=2
 
 def progress(document):
     return [
-        {"event": "node", "node": name, "at": BEGAN + 41 + percent, "state": "progress", "percent": percent}
+        {"event": "progress", "node": name, "at": BEGAN + 41 + percent, "percent": percent}
         for name in document["nodes"]
         for percent in range(0, 101, 2)
     ]
@@ -236,7 +236,7 @@ _ANY = st.one_of(
 @given(
     st.lists(
         st.fixed_dictionaries(
-            {"event": st.sampled_from(["node", "stream", "run"]), "at": st.integers(0, 2**70)},
+            {"event": st.sampled_from(["node", "progress", "stream", "run"]), "at": st.integers(0, 2**70)},
             optional=dict.fromkeys(("node", "percent", "bytes", "rate", "repeated"), _ANY)
             | {"nodes": st.lists(st.dictionaries(st.sampled_from("xy"), _ANY)), "image": st.just("i0.ndz")},
         )
