@@ -11,11 +11,10 @@ import typing as t
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils import private
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
-from ansible_collections.orbit.imaging.plugins.plugin_utils.report import ping
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import ping, speech
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
 
 
@@ -62,5 +61,5 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"run: the pings of {folder} cannot be told: {error}") from None
         result["lines"].append(f"Pings: {result['paths']['json']} and ping.svg")
         for line in result["lines"]:
-            Display().display(line)
+            speech.say(line)
         return result

@@ -23,8 +23,10 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-from orbit_testbed.nodes import diskimage, lifecycle, tree
+from orbit_testbed.bed import lifecycle
+from orbit_testbed.nodes import diskimage, tree
 from orbit_testbed.nodes.layout import State
+from orbit_testbed.tiers.light import disk as light_disk
 from tests.integration.kit import ROOT, Testbed, finish, play, start
 
 sys.path.append(str(ROOT / ".venv" / "collections"))
@@ -98,7 +100,7 @@ def _make_images(testbed: Testbed, row: Row, link: int) -> State:
     public = tree.make_login_key(state.key)
     for number in range(row.images):
         recipe = diskimage.Recipe(f"ping{number + 1}.ndz", row.ballast(link))
-        made = diskimage.build(
+        made = light_disk.build(
             state.cache,
             recipe,
             hostkey=tree.make_hostkey(state.root / "keys" / recipe.name),
