@@ -208,7 +208,8 @@ PARTS = (
         (
             ("ruff", "check", "--output-format=concise", "."),
             ("ruff", "format", "--check", "."),
-            ("ansible-lint", "--offline", "--strict", "-q"),
+            # With a home of its own, or it would read an older release that is installed in the user's.
+            ("env", f"ANSIBLE_HOME={ROOT}/.work/ansible", "ansible-lint", "--offline", "--strict", "-q"),
             ("shellcheck", *SHELL_SCRIPTS),
             ("reuse", "lint", "--quiet"),
             ("antsibull-changelog", "lint"),

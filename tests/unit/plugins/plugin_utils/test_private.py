@@ -49,7 +49,8 @@ def test_nothing_makes_folders_or_temporary_files_in_another_way():
     offenders = [
         f"{path.relative_to(PLUGINS)}: {word}"
         for path in PLUGINS.rglob("*.py")
-        if path.name not in ("private.py", "claims.py") and "module_utils" not in path.parts
+        # Modules run where the plugins' code is not.
+        if path.name not in ("private.py", "claims.py") and not {"module_utils", "modules"} & {*path.parts}
         for word in ("os.makedirs", "os.mkdir", "mkstemp", "mkdtemp", ".mkdir(")
         if word in path.read_text()
     ]
