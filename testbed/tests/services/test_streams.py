@@ -254,6 +254,20 @@ def test_servers_that_do_not_come_up(
     assert world.services.streams._reserved == set()
 
 
+@pytest.mark.parametrize(
+    ("bandwidth", "options"), [(50_000_000, ["-W", "50000000"]), (0, ["-G", "0"])], ids=["paced", "unpaced"]
+)
+def test_a_stream_has_the_rate_of_its_service(
+    make_world: MakeWorld, tmp_path: Path, bandwidth: int, options: list[str]
+) -> None:
+    asked = tmp_path / "asked"
+    program = f"import sys; open({str(asked)!r}, 'w').write('\\n'.join(sys.argv)); sys.exit(1)"
+    world = make_world(frisbeed=script(tmp_path, program), bandwidth=bandwidth)
+    get(world, "baseline.ndz", "C")
+    given = asked.read_text().splitlines()
+    assert [given[i : i + 2] for i, word in enumerate(given) if word in ("-W", "-G")] == [options]
+
+
 def test_a_server_that_never_gets_ready_is_ended(make_world: MakeWorld, tmp_path: Path) -> None:
     mark = tmp_path / "pid"
     program = f"import os, signal; open({str(mark)!r}, 'w').write(str(os.getpid())); signal.pause()"

@@ -40,7 +40,8 @@ class Kind:
 
     ``disk``: how a node calls its disk, ``disk_type`` what that is (``block`` or ``file``); ``firmwares``:
     what nodes may start by; ``most``: how many a testbed takes; ``loses``: whether they can be made to lose
-    datagrams; ``grub``: whether they look for GRUB's links, too.
+    datagrams; ``shapes``: whether their cables can have a rate; ``grub``: whether they look for GRUB's links,
+    too.
     """
 
     plural: str
@@ -49,12 +50,13 @@ class Kind:
     firmwares: tuple[str, ...] = ("bios",)
     most: int | None = None
     loses: bool = False
+    shapes: bool = False
     grub: bool = False
 
 
 #: What nodes are: ``light`` ones are containers, ``qemu`` ones virtual machines.
 TIERS = {
-    "light": Kind("light nodes", disk="/dev/sda", disk_type="file", loses=True),
+    "light": Kind("light nodes", disk="/dev/sda", disk_type="file", loses=True, shapes=True),
     "qemu": Kind(
         "virtual machines",
         disk="/dev/vda",
@@ -199,7 +201,7 @@ class Settings:
             raise TestbedError("--firmware: only virtual machines have a choice", "add --tier qemu")
         if self.loss and not kind.loses:
             raise TestbedError("--loss: only light nodes can lose datagrams", "leave --loss or --tier away")
-        if self.link and self.tier != "light":
+        if self.link and not kind.shapes:
             raise TestbedError(
                 "--link: only light nodes have cables of a rate", "leave --link or --tier away"
             )
