@@ -92,6 +92,9 @@ def test_without_a_run_the_module_is_run_as_it_is(name, monkeypatch):
         ),
         ("image_report", {"run": ""}, "Start the play from its beginning"),
         ("run_findings", {"run": ""}, "Start the play from its beginning"),
+        ("ping", {"run": "/nosuch"}, "the record of the run is gone: /nosuch/record.json"),
+        ("ping", {"run": "/nosuch", "nodes": ["node1-1"]}, "nodes: the run says them"),
+        ("ping", {"run": "/nosuch", "state": "stopped", "windows": {"a": [1, 2]}}, "windows: the run says"),
         ("run_guard", {"run": "", "state": "started"}, "Start the play from its beginning"),
     ],
 )
@@ -177,3 +180,16 @@ def test_findings_are_told_and_fail_when_something_is_wrong(run):
     assert said["failed"]
     assert said["lines"] == ["on: 1 nodes: node1-1"]
     assert said["msg"] == "no power state of node9-9: no node9-9 here"
+
+
+def test_pings_of_a_run_are_of_its_nodes_and_of_what_its_clients_took(run, monkeypatch):
+    monkeypatch.setattr(PlainAction, "run", lambda self, tmp, task_vars: dict(self._task.args))
+    asked = make("ping", run=run, count=3).run()
+    (node,) = asked["nodes"]
+    assert (node["name"], node["address"]) == ("node1-1", records.load(run)["nodes"]["node1-1"]["control_ip"])
+    assert asked["count"] == 3
+    # A run that ended before its report has imaged nothing.
+    assert make("ping", run=run, state="stopped", folder="/f").run()["windows"] == {}
+    (pathlib.Path(run) / "result.json").write_text("{")
+    with pytest.raises(AnsibleActionFail, match="result in .* cannot be read"):
+        make("ping", run=run, state="stopped", folder="/f").run()
