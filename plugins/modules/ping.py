@@ -148,38 +148,17 @@ nodes:
       type: str
 """
 
-import contextlib
-import fcntl
-import json
-import os
 import shutil
-import signal
-import subprocess
-import tempfile
-import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.orbit.imaging.plugins.module_utils.ping import (
-    PingError,
-    Statistics,
-    parse,
-    within,
-)
-
-# Seconds for the last answers, and for a ping to end when it is told to.
-_PATIENCE = 30.0
-_STOP_PATIENCE = 5.0
-_STARTED = "started.json"
-
-
-def _entry(name: str, found: Statistics, msg: str = "") -> t.Dict[str, t.Any]:
-    return {"name": name, **found.as_dict(), "msg": msg}
+from ansible_collections.orbit.imaging.plugins.module_utils import pings
+from ansible_collections.orbit.imaging.plugins.module_utils.ping import PingError
 
 
 def _program(module: AnsibleModule) -> t.List[str]:
-    command = list(module.params["command"])
+    command: t.List[str] = module.params["command"]
     if not command:
         module.fail_json(msg="command is empty. Name the program, usually ping.")
     if shutil.which(command[0]) is None:
@@ -188,135 +167,6 @@ def _program(module: AnsibleModule) -> t.List[str]:
             "On Debian, ping is in the package iputils-ping."
         )
     return command
-
-
-def measure(module: AnsibleModule) -> t.List[t.Dict[str, t.Any]]:
-    """Ping all nodes at the same time; return an entry for each."""
-    params = module.params
-    command = [*_program(module), "-n", "-q", "-c", str(params["count"]), "-i", f"{params['interval']:g}"]
-    environment = dict(os.environ, LC_ALL="C")
-    end = time.monotonic() + params["count"] * params["interval"] + _PATIENCE
-    running = [
-        (
-            node["name"],
-            subprocess.Popen(
-                [*command, node["address"]],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-                universal_newlines=True,
-            ),
-        )
-        for node in params["nodes"]
-    ]
-    entries = []
-    for name, process in running:
-        try:
-            text, _none = process.communicate(timeout=max(0.0, end - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGINT)
-            try:
-                text, _none = process.communicate(timeout=_STOP_PATIENCE)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                text, _none = process.communicate()
-        try:
-            entries.append(_entry(name, parse(text)))
-        except PingError as error:
-            entries.append(_entry(name, Statistics(), str(error)))
-    return entries
-
-
-def start(module: AnsibleModule) -> str:
-    """Begin to ping all nodes; return the folder in which they are looked after."""
-    params = module.params
-    # Not -w: with it, ping ends when it hears that a node cannot be reached, which a booting one cannot.
-    most = str(max(1, int(params["limit"] / params["interval"])))
-    command = [*_program(module), "-D", "-O", "-n", "-i", f"{params['interval']:g}", "-c", most]
-    folder = tempfile.mkdtemp(prefix="orbit-ping-")
-    # Every ping holds this lock, so that it tells whether any of them is left.
-    lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    pids = {}
-    try:
-        for number, node in enumerate(params["nodes"]):
-            with open(os.path.join(folder, str(number)), "wb") as output:
-                process = subprocess.Popen(
-                    [*command, node["address"]],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env=dict(os.environ, LC_ALL="C"),
-                    start_new_session=True,
-                    pass_fds=(lock,),
-                )
-            pids[node["name"]] = process.pid
-        with open(os.path.join(folder, _STARTED), "w", encoding="utf-8") as file:
-            json.dump({"pids": pids, "interval": params["interval"]}, file)
-    except BaseException:
-        for pid in pids.values():
-            os.killpg(pid, signal.SIGKILL)
-        shutil.rmtree(folder)
-        raise
-    finally:
-        os.close(lock)
-    return folder
-
-
-def stop(module: AnsibleModule) -> t.List[t.Dict[str, t.Any]]:
-    """End the pings of a folder and remove it; return an entry for each node."""
-    folder, windows = module.params["folder"], module.params["windows"]
-    try:
-        with open(os.path.join(folder, _STARTED), encoding="utf-8") as file:
-            started = json.load(file)
-        lock = os.open(os.path.join(folder, "lock"), os.O_RDWR)
-    except (OSError, ValueError) as error:
-        module.fail_json(msg=f"folder: {folder} is none that state=started has returned: {error}")
-    try:
-        _end(lock, started["pids"].values())
-    finally:
-        os.close(lock)
-    entries = []
-    for number, name in enumerate(started["pids"]):
-        with open(os.path.join(folder, str(number)), encoding="utf-8", errors="replace") as file:
-            text = file.read()
-        try:
-            parse(text)
-            problem = ""
-        except PingError as error:
-            problem = str(error)
-        found = Statistics()
-        if not problem and name in windows:
-            began, ended = windows[name]
-            found = within(text, float(began), float(ended), started["interval"])
-        entries.append(_entry(name, found, problem or ("" if name in windows else "no window to sample")))
-    shutil.rmtree(folder)
-    return entries
-
-
-def _end(lock: int, pids: t.Iterable[int]) -> None:
-    """Let pings end, so that they print their summaries; those that do not are killed."""
-    for number in (signal.SIGINT, signal.SIGKILL):
-        if _is_free(lock):
-            return
-        for pid in pids:
-            # The group: what stands before ping (nsenter, ssh) does not hand signals on.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, number)
-        end = time.monotonic() + _STOP_PATIENCE
-        while not _is_free(lock) and time.monotonic() < end:
-            time.sleep(0.02)
-
-
-def _is_free(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def main() -> None:
@@ -344,22 +194,26 @@ def main() -> None:
         required_if=[("state", "stopped", ["folder"])],
         supports_check_mode=True,
     )
-    state = module.params["state"]
+    params, state = module.params, module.params["state"]
     for name, least in (("interval", 0.002), ("count", 1), ("limit", 1)):
-        if not module.params[name] >= least:
-            module.fail_json(msg=f"{name} is {module.params[name]}, but must be at least {least}")
-    odd = [node["address"] for node in module.params["nodes"] if node["address"].startswith("-")]
+        if not params[name] >= least:
+            module.fail_json(msg=f"{name} is {params[name]}, but must be at least {least}")
+    odd = [node["address"] for node in params["nodes"] if node["address"].startswith("-")]
     if odd:
         module.fail_json(msg=f"nodes: {odd[0]!r} is no address")
     if module.check_mode:
         module.exit_json(changed=False, nodes=[], folder="")
     try:
+        if state == "stopped":
+            module.exit_json(changed=True, nodes=pings.stop(params["folder"], params["windows"]))
+        what = _program(module), params["nodes"], params["interval"]
         if state == "started":
-            module.exit_json(changed=True, folder=start(module))
-        entries = measure(module) if state == "measured" else stop(module)
+            module.exit_json(changed=True, folder=pings.start(*what, params["limit"]))
+        module.exit_json(changed=False, nodes=pings.measure(*what, params["count"]))
+    except PingError as error:
+        module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"ping cannot be run: {error}")
-    module.exit_json(changed=state == "stopped", nodes=entries)
 
 
 if __name__ == "__main__":

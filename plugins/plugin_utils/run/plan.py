@@ -438,7 +438,7 @@ def _give_quorum(group: dict[str, t.Any], records: t.Mapping[str, t.Mapping[str,
     if len(first) > 1:
         said = ", ".join(f"{name} says {wanted}" for wanted, name in list(first.items())[:3])
         return [f"{where}: its nodes disagree on orbit_quorum: {said}. Give all nodes of an image the same."]
-    (wanted,) = first
+    wanted = next(iter(first))
     group["quorum"] = str(wanted)
     group["needed"] = wanted.needed(len(group["nodes"]))
     if group["needed"] > len(group["nodes"]):

@@ -191,5 +191,5 @@ def test_pings_of_a_run_are_of_its_nodes_and_of_what_its_clients_took(run, monke
     # A run that ended before its report has imaged nothing.
     assert make("ping", run=run, state="stopped", folder="/f").run()["windows"] == {}
     (pathlib.Path(run) / "result.json").write_text("{")
-    with pytest.raises(AnsibleActionFail, match="result in .* cannot be read"):
+    with pytest.raises(AnsibleActionFail, match=r"result in .* cannot be read"):
         make("ping", run=run, state="stopped", folder="/f").run()

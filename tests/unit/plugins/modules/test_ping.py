@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from ansible_collections.orbit.imaging.plugins.module_utils import pings
 from ansible_collections.orbit.imaging.plugins.modules import ping
 
 from ..httpkit import run_module
@@ -98,7 +99,7 @@ def test_started_and_stopped_within_windows():
 
 
 def test_a_ping_that_does_not_end_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr(ping, "_STOP_PATIENCE", 0.2)
+    monkeypatch.setattr(pings, "_STOP_PATIENCE", 0.2)
     command = _script(tmp_path, "trap '' INT; while :; do sleep 0.1; done")
     started = run_module(ping.main, {"state": "started", "nodes": NODES[:1], "command": command})
     folder = started.results["folder"]

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 from ansible_collections.orbit.imaging.plugins.module_utils.ping import Statistics
 from ansible_collections.orbit.imaging.plugins.plugin_utils.report import ping
