@@ -70,6 +70,10 @@ def document(columns, rows, *, evil=""):
         "passed": True,
         "left_behind": [evil] if evil else [],
         "groups": groups,
+        "streams": [
+            {"image": f"i{g}.ndz", "domain": "grid", "bandwidth": 90, "blocks_sent": 7, "blocks_repeated": g}
+            for g in range(2)
+        ],
         "timeline": [
             {"step": "client", "began_at": began + 3, "ended_at": began + 125, "cpu_seconds": None},
         ],
@@ -139,6 +143,13 @@ def test_nodes_and_outcomes_are_counted_and_all_fit(show, columns, rows):
                 ".map((e) => parseFloat(getComputedStyle(e).fontSize)))"
             )
             assert least >= 12
+            # The labels of the chart, however it is scaled.
+            labels = page.ask(
+                "[...document.querySelectorAll('.chart small, .chart text')]"
+                ".map((e) => e.getBoundingClientRect().height)"
+            )
+            assert len(labels) == 5
+            assert min(labels) >= 10
 
 
 def test_nodes_are_filtered_by_text_and_outcome(show):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.module_utils import frisbee
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record
 
 #: Version of the format; it changes when a reader of the former one could misunderstand the new one.
@@ -51,7 +52,7 @@ def make(record: Record) -> dict[str, t.Any]:
 
 
 def _streams(record: Record) -> list[dict[str, t.Any]]:
-    """Return where each image was sent, and by which service."""
+    """Return where each image was sent, by which service, and what that told of it at the end."""
     # Two domains may each send an image of the same name.
     streams = {
         (node["settings"]["orbit_frisbee_url"], node["domain"], node["image"]): node["stream"]
@@ -61,8 +62,10 @@ def _streams(record: Record) -> list[dict[str, t.Any]]:
     return [
         {
             "image": image,
-            "address": streams.get((asked["url"], asked["domain"], image), {}).get("address"),
-            "port": streams.get((asked["url"], asked["domain"], image), {}).get("port"),
+            **{
+                key: streams.get((asked["url"], asked["domain"], image), {}).get(key)
+                for key in ("address", "port", *frisbee.SENT)
+            },
             "url": asked["url"],
             "domain": asked["domain"],
         }
