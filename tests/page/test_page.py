@@ -35,6 +35,7 @@ def document(columns, rows, *, evil=""):
         nodes[f"node{i % columns + 1}-{i // columns + 1}{evil}"] = {
             "image": f"i{i % 2}.ndz",
             "domain": "grid",
+            "control_ip": f"10.10.{i % columns + 1}.{i // columns + 1}",
             "outcome": ("no_boot", "stalled")[i // 8 % 2] if bad else "imaged",
             "evidence": f"nothing better within 20 s than this{evil}\nlast line{evil}" if bad else "",
             "bytes_written": None if bad else 10**9,
@@ -64,6 +65,7 @@ def document(columns, rows, *, evil=""):
             }
         )
     return {
+        "schema": 1,
         "run": f"20261122T140601-e522af{evil}",
         "started_at": began,
         "ended_at": began + 160,

@@ -37,6 +37,9 @@ FILE = "report.html"
 LARGEST = 60_000
 LARGEST_PER_NODE = 1_500
 
+#: Complaints that a page shows; of more it tells the number.
+MOST_SAID = 20
+
 #: A sign for each outcome, as colours alone tell nothing to many people and printers.
 SIGNS: dict[str, str] = {
     outcomes.IMAGED: "✓",
@@ -349,7 +352,8 @@ class _Story:
             "data": _amount(written),
             "imaged": sum(node["outcome"] == outcomes.IMAGED for node in self._nodes.values()),
             "retried": sum(len(node["attempts"]) > 1 for node in self._nodes.values()),
-            "left": [shown(words, 300) for words in document["left_behind"][:20]],
+            "left": [shown(words, 300) for words in document["left_behind"][:MOST_SAID]],
+            "left_more": len(document["left_behind"]) - MOST_SAID,
             "groups": [self._group(group) for group in document["groups"]],
             "shares": [s for g in document["groups"] if (s := self._share(g))],
             "parts": _PARTS,

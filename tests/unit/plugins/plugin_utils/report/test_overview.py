@@ -53,8 +53,18 @@ def test_nothing_is_known_where_nothing_was_told(asked):
 def test_disks_hold_what_the_last_run_that_wrote_has_left(asked, tmp_path):
     ran(tmp_path, "r1", BEGAN + 9, **{"node1-1": "client_failed"})
     ran(tmp_path, "r0", BEGAN + 3)
-    (tmp_path / "runs" / "odd").mkdir()
-    (tmp_path / "runs" / "odd" / "result.json").write_text("[]")
+    text = (tmp_path / "runs" / "r0" / "result.json").read_text()
+    newest = {**json.loads(text), "ended_at": BEGAN + 99}
+    no_nodes = {**newest, "nodes": {"node1-1": 3}}
+    for name, said in {
+        "list": [],
+        "text": {**newest, "ended_at": "soon"},
+        "odd": no_nodes,
+        # Of a later version, which may mean anything by it.
+        "new": {**newest, "schema": 2},
+    }.items():
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "result.json").write_text(json.dumps(said))
     found = overview.gather(asked, None, BEGAN)
     assert {name: node["disk"]["whole"] for name, node in found["nodes"].items()} == {
         **dict.fromkeys(NODES, True),

@@ -88,6 +88,7 @@ def many(nodes, *, evidence="", failing=0, tries=1, name="node{x}-{y}", groups=2
             "group": f"g{i % groups}",
             "image": f"i{i % groups}.ndz",
             "domain": "grid",
+            "control_ip": f"10.10.{i % 20 + 1}.{i // 20 + 1}",
             "outcome": "no_boot" if bad else "imaged",
             "evidence": evidence if bad else "",
             "bytes_written": 10**9,
@@ -101,6 +102,7 @@ def many(nodes, *, evidence="", failing=0, tries=1, name="node{x}-{y}", groups=2
         common = {"quorum": "100%", "needed": len(names), "imaged": 1, "total": len(names), "passed": False}
         listed.append({"label": f"g{g}", "image": f"i{g}.ndz", "nodes": names, **common})
     return {
+        "schema": 1,
         "run": "r1",
         "started_at": BEGAN,
         "ended_at": BEGAN + 200,
