@@ -36,6 +36,9 @@ class ActionModule(ActionBase):
             mutually_exclusive=[("run", "runs")],
         )
         if arguments["runs"] is not None:
+            named = self._task.args["runs"]
+            if not isinstance(named, str):
+                raise AnsibleActionFail(f"runs: {named!r} is no path. {_REMEDY}")
             result.update(_compare(arguments["runs"], bool(self._task.check_mode)))
             _say(result["report_lines"])
             return result

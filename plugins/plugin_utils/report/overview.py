@@ -31,6 +31,7 @@ _POWER = {"on": "+", "off": "-", "not_available": "x"}
 # Results that are looked through for what is on the disks, newest first.
 _RUNS = 50
 _WIDEST = 60
+_ADDRESS = re.compile(r"\b[0-9]+(\.[0-9]+){3}\b")
 
 Document = dict[str, t.Any]
 
@@ -168,8 +169,9 @@ def _streams(record: Record, under_way: t.Mapping[str, t.Mapping[str, t.Any]]) -
                 {
                     "url": answer["item"]["url"],
                     **{key: stream.get(key) for key in ("image", "address", "port", "time_left", "own")},
-                    # The service tells the rate of the stream that was started last.
-                    "rate_mbit": answer.get("bandwidth") if len(told) == 1 else None,
+                    # Those of OMF tell one rate, that of the stream that was started last.
+                    "rate_mbit": stream.get("bandwidth")
+                    or (answer.get("bandwidth") if len(told) == 1 else None),
                     "receivers": receivers,
                 }
             )
@@ -221,7 +223,8 @@ def lines(document: Document) -> list[str]:
 
 def _system(system: System) -> str:
     if system["kind"] == "none":
-        return f"no answer by SSH: {shown(system['msg'])}"
+        # So that many nodes of which the same is known are one line.
+        return f"no answer by SSH: {_ADDRESS.sub('its address', shown(system['msg']))}"
     name = shown(system["identity"]) or "a system without a name"
     return f"{name} in memory" if system["kind"] == "memory" else f"{name} from its disk"
 
