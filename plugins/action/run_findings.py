@@ -42,9 +42,9 @@ class ActionModule(ActionBase):
         )
         path = arguments["json"]
         if path is not None:
-            wrong = _unfit(self._task.args["json"])
-            if wrong:
-                raise AnsibleActionFail(f"json: {wrong}. Name a file in a folder that is there.")
+            unfit = _unfit(self._task.args["json"])
+            if unfit:
+                raise AnsibleActionFail(f"json: {unfit}. Name a file in a folder that is there.")
         try:
             record = records.load(str(arguments["run"]))
         except records.RecordError as error:
