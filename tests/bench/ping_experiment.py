@@ -23,7 +23,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-from orbit_testbed.nodes import diskimage, lifecycle, tree
+from orbit_testbed.bed import lifecycle
+from orbit_testbed.nodes import diskimage, tree
 from orbit_testbed.nodes.layout import State
 from tests.integration.kit import ROOT, Testbed, finish, play, start
 

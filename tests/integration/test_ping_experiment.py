@@ -12,7 +12,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from orbit_testbed.nodes import host, lifecycle
+from orbit_testbed.bed import lifecycle
+from orbit_testbed.nodes import host
 from orbit_testbed.nodes.errors import TestbedError
 from orbit_testbed.nodes.layout import State
 
