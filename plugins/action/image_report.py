@@ -17,6 +17,8 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.events import Events
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
 
+_REMEDY = "Name the folder that holds the folders of the runs (orbit_run_dir)."
+
 
 class ActionModule(ActionBase):
     """Prints the table and writes the files."""
@@ -33,7 +35,10 @@ class ActionModule(ActionBase):
             required_one_of=[("run", "runs")],
             mutually_exclusive=[("run", "runs")],
         )
-        if arguments["runs"]:
+        if arguments["runs"] is not None:
+            named = self._task.args["runs"]
+            if not isinstance(named, str):
+                raise AnsibleActionFail(f"runs: {named!r} is no path. {_REMEDY}")
             result.update(_compare(arguments["runs"], bool(self._task.check_mode)))
             _say(result["report_lines"])
             return result
@@ -90,19 +95,18 @@ def _write(concluded: Record) -> dict[str, t.Any]:
 
 def _compare(folder: str, check: bool) -> dict[str, t.Any]:
     """Write the page of the runs in a folder; what of them cannot be read is said there and here."""
+    if not folder:
+        raise AnsibleActionFail(f"runs: no folder is named. {_REMEDY}")
     try:
         found = runs.read(folder)
         if not found.results:
             damaged = f" ({len(found.damaged)} cannot be read)" if found.damaged else ""
-            raise AnsibleActionFail(
-                f"runs: no run has left a result in {folder}{damaged}. Name the folder that holds the "
-                "folders of the runs (orbit_run_dir)."
-            )
+            raise AnsibleActionFail(f"runs: no run has left a result in {folder}{damaged}. {_REMEDY}")
         path = os.path.join(folder, page.FILE)
         if not check:
             path = runs.write(folder, found)
     except OSError as error:
-        raise AnsibleActionFail(f"runs: {error.filename or folder}: {error.strerror}") from None
+        raise AnsibleActionFail(f"runs: {error.filename or folder}: {error.strerror}. {_REMEDY}") from None
     lines = [f"{len(found.results)} runs: {'would be written to ' if check else ''}{path}"]
     lines += [f"  cannot be read: {name}: {why}" for name, why in found.damaged]
     return {"changed": not check, "paths": {} if check else {"page": path}, "report_lines": lines}

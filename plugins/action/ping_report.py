@@ -14,12 +14,12 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils import private
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
-from ansible_collections.orbit.imaging.plugins.plugin_utils.report import ping, speech
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import page, ping, speech
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
 
 
 class ActionModule(ActionBase):
-    """Prints the table and writes ``ping.json`` and ``ping.svg``."""
+    """Prints the table and writes ``ping.json``, ``ping.svg`` and, once more, ``report.html``."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
@@ -57,7 +57,9 @@ class ActionModule(ActionBase):
                 path = os.path.join(folder, name)
                 private.write(path, text.encode())
                 result["paths"][name[5:]] = path
-        except (OSError, ValueError) as error:
+            # It was written at the end of the run, without the pings.
+            result["paths"]["page"] = page.write(records.load(folder), of_run)
+        except (OSError, ValueError, KeyError, records.RecordError) as error:
             raise AnsibleActionFail(f"run: the pings of {folder} cannot be told: {error}") from None
         result["lines"].append(f"Pings: {result['paths']['json']} and ping.svg")
         for line in result["lines"]:

@@ -40,13 +40,18 @@ class ActionModule(ActionBase):
                 "json": {"type": "path"},
             }
         )
+        path = arguments["json"]
+        if path is not None:
+            unfit = _unfit(self._task.args["json"])
+            if unfit:
+                raise AnsibleActionFail(f"json: {unfit}. Name a file in a folder that is there.")
         try:
             record = records.load(str(arguments["run"]))
         except records.RecordError as error:
             raise AnsibleActionFail(str(error)) from None
         lines, wrong = findings.tell(record, bool(self._task.check_mode))
         if arguments["grid"]:
-            told, bad = self._overview(record, arguments["ssh"], arguments["json"])
+            told, bad = self._overview(record, arguments["ssh"], path)
             lines, wrong = [*told, *lines], [*wrong, *bad]
         for line in lines:
             speech.say(line)
@@ -79,3 +84,20 @@ class ActionModule(ActionBase):
             except OSError as error:
                 return lines, [f"json: {path} cannot be written: {error.strerror}. Name another file."]
         return lines, []
+
+
+def _unfit(path: t.Any) -> str:
+    """Return why nothing can be written there, before anybody is asked for what is to be written."""
+    if not isinstance(path, str):
+        return f"{path!r} is no path"
+    if not path:
+        return "no file is named"
+    path = os.path.expanduser(os.path.expandvars(path))
+    if os.path.isdir(path):
+        return f"{path} cannot be written: it is a folder"
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        return f"{path} cannot be written: there is no folder {folder}"
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        return f"{path} cannot be written: permission denied"
+    return ""

@@ -47,7 +47,12 @@ STILL_USED = "still_used"
 NOT_SENDING = "not_sending"
 UNKNOWN = "unknown"
 
+#: What a :class:`Stream` says of what was sent, where the service tells it.
+SENT = ("blocks_sent", "blocks_repeated", "bandwidth")
+
 _REMAKE = "Make it again: imagezip --manifest IMAGE"
+# Blocks that a stream may be said to have sent; more is no number of blocks.
+_MOST_BLOCKS = 2**48
 _NOT_STOPPED = "Did not stop the frisbeed"
 
 
@@ -60,6 +65,9 @@ class Stream(t.NamedTuple):
     :ivar time_left: seconds until the service ends the stream by itself; None when it does not say.
     :ivar own: whether it is of the domain that was asked for; None when the service does not say.
     :ivar server: address from which it is sent; None when the service does not say.
+    :ivar blocks_sent: blocks sent since its start; None when the service does not say.
+    :ivar blocks_repeated: how many of them were sent before; None when the service does not say.
+    :ivar bandwidth: Mbit/s of its own; None when the service does not say.
     """
 
     image: str
@@ -68,6 +76,9 @@ class Stream(t.NamedTuple):
     time_left: t.Optional[float] = None
     own: t.Optional[bool] = None
     server: t.Optional[str] = None
+    blocks_sent: t.Optional[int] = None
+    blocks_repeated: t.Optional[int] = None
+    bandwidth: t.Optional[float] = None
 
 
 class Status(t.NamedTuple):
@@ -123,10 +134,12 @@ class Stopped(t.NamedTuple):
     :ivar state: ``stopped``: it has ended; ``still_used``: it goes on for others; ``not_sending``: it was not
         there; ``unknown``: the service's list could not be read to tell.
     :ivar words: the same for a person.
+    :ivar sent: those of :data:`SENT` that the service told.
     """
 
     state: str
     words: str
+    sent: t.Dict[str, float] = {}
 
 
 class _Again(Exception):
@@ -199,9 +212,17 @@ class FrisbeeClient:
 
         :raises ServiceError: when the service does not answer or not as it should.
         """
+        return bool(self._served(image))
+
+    def _served(self, image: str) -> t.List[Stream]:
+        """Return the streams of this image in this domain, as far as the service tells these apart."""
         status = self.status()
         ports = self._own_ports(image, status)
-        return status.serving(image) if ports is None else bool(ports)
+        return [
+            stream
+            for stream in status.streams
+            if stream.image == image and (stream.own is not False if ports is None else stream.port in ports)
+        ]
 
     def _own_ports(self, image: str, status: Status) -> t.Optional[t.FrozenSet[int]]:
         """Return the ports of an image's listed streams that are of this domain.
@@ -256,6 +277,7 @@ class FrisbeeClient:
             left,
             own,
             server if is_ipv4(server) else None,
+            **_numbers(said),
         )
 
     def check(self, image: str, *, may_start: bool = True) -> t.Tuple[t.Optional[bool], str]:
@@ -437,8 +459,13 @@ class FrisbeeClient:
 
     def _serving_if_possible(self, image: str) -> t.Optional[bool]:
         """Return whether an image is being sent, None when the service does not tell."""
+        served = self._served_if_possible(image)
+        return None if served is None else bool(served)
+
+    def _served_if_possible(self, image: str) -> t.Optional[t.List[Stream]]:
+        """Return the streams of an image, None when the service does not tell."""
         try:
-            return self.serving(image)
+            return self._served(image)
         except ServiceError:
             return None
 
@@ -474,34 +501,48 @@ class FrisbeeClient:
         check_image_name(image)
         silent = self.speaker.dialect.status_fails
         before = self._serving_if_possible(image) if silent else None
-        accepted, words = self._send_stop(image)
+        accepted, words, sent = self._send_stop(image)
         if accepted and not silent:
-            return Stopped(STOPPED, words or "stopped")
-        after = self._serving_if_possible(image)
+            return Stopped(STOPPED, words or "stopped", sent)
+        after = self._served_if_possible(image)
         if after:
-            return Stopped(STILL_USED, "still used by others")
+            return Stopped(STILL_USED, "still used by others", _sent(after[0]._asdict()))
         if after is None or (accepted and before is None):
-            return Stopped(
-                UNKNOWN, "taken back; the service's list could not be read to see whether it has ended"
-            )
-        return Stopped(STOPPED, "stopped") if before else Stopped(NOT_SENDING, "was not being sent")
+            words = "taken back; the service's list could not be read to see whether it has ended"
+            return Stopped(UNKNOWN, words, sent)
+        return Stopped(STOPPED, "stopped", sent) if before else Stopped(NOT_SENDING, "was not being sent")
 
-    def _send_stop(self, image: str) -> t.Tuple[bool, str]:
-        """Send a stop; return whether it was accepted, and the service's words."""
+    def _send_stop(self, image: str) -> t.Tuple[bool, str, t.Dict[str, float]]:
+        """Send a stop; return whether it was accepted, the service's words, and what it says was sent."""
         method, arguments = self._request("stop", image)
         reply = self.connection.call("frisbee", method.name, arguments)
         if reply.is_ok:
-            return True, shorten(reply.root.text or "") if reply.kind == "xml" else ""
+            words = shorten(reply.root.text or "") if reply.kind == "xml" else ""
+            said = (part.partition("=") for part in reply.sent.split())
+            return True, words, _sent(_numbers({key: value for key, _sign, value in said}))
         if not reply.is_error_page and reply.kind == "xml" and reply.root.tag == "ERROR":
             if (reply.root.text or "").strip().startswith(_NOT_STOPPED):
-                return False, ""
+                return False, "", {}
         elif reply.status == 500 and "No such process" in reply.message():
             # B and C say so when the process of a first stop is on its way out.
-            return True, ""
+            return True, "", {}
         raise unexpected(self.connection, "frisbee", method.name, arguments, reply)
 
     def _request(self, what: str, image: str) -> t.Tuple[Method, t.Dict[str, str]]:
         return self.speaker.request(what, Request((), image, self.domain, self.user))
+
+
+def _numbers(said: t.Mapping[str, str]) -> t.Dict[str, t.Any]:
+    """Return what attributes say of what a stream has sent; None for what they do not."""
+    return {
+        "blocks_sent": whole_number(said.get("blocks_sent"), _MOST_BLOCKS),
+        "blocks_repeated": whole_number(said.get("blocks_repeated"), _MOST_BLOCKS),
+        "bandwidth": measure(said.get("bandwidth")),
+    }
+
+
+def _sent(numbers: t.Mapping[str, t.Any]) -> t.Dict[str, float]:
+    return {key: numbers[key] for key in SENT if numbers[key] is not None}
 
 
 def _json_error(reply: Reply) -> str:

@@ -317,12 +317,14 @@ class Reply:
     :param content_type: media type in lower case without parameters; the services write ``text`` for plain
         text.
     :param body: the bytes of the body.
+    :param sent: what the header ``Orbit-Stream-Sent`` says, which only later services have.
     """
 
-    def __init__(self, status: int, content_type: str, body: bytes) -> None:
+    def __init__(self, status: int, content_type: str, body: bytes, sent: str = "") -> None:
         self.status = status
         self.content_type = content_type.partition(";")[0].strip().lower()
         self.body = body
+        self.sent = sent
         self.text = body.decode("utf-8-sig", "replace").strip()
         self._root: t.Optional[ET.Element] = None
         self.xml_error = ""
@@ -703,7 +705,12 @@ class Connection:
                         status=response.status_code,
                         remedy="Give the service's own URL",
                     )
-                return Reply(response.status_code, response.headers.get("Content-Type") or "", body)
+                return Reply(
+                    response.status_code,
+                    response.headers.get("Content-Type") or "",
+                    body,
+                    response.headers.get("Orbit-Stream-Sent") or "",
+                )
         except requests.exceptions.SSLError as error:
             raise fail(
                 f"the certificate or the TLS of the service is not acceptable: {_reason(error)}",

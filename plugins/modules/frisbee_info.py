@@ -141,6 +141,18 @@ streams:
       description: Address from which the stream is sent, where the service tells it.
       type: str
       sample: 10.0.0.200
+    blocks_sent:
+      description: Blocks of 1024 bytes sent since the stream was started, where the service tells it.
+      type: int
+      sample: 7147
+    blocks_repeated:
+      description: How many of them had been sent before, where the service tells it.
+      type: int
+      sample: 2027
+    bandwidth:
+      description: Rate of this stream in Mbit/s, headers included, where the service tells it.
+      type: float
+      sample: 80.0
     time_left:
       description: Seconds until the service ends the stream by itself; null when it does not say.
       type: float
@@ -207,6 +219,7 @@ import zlib
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.orbit.imaging.plugins.module_utils.frisbee import (
+    SENT,
     FrisbeeClient,
     Sidecar,
     Stream,
@@ -270,11 +283,12 @@ def _describe(sidecar: Sidecar, with_text: bool) -> Results:
 
 
 def _as_dict(stream: Stream) -> t.Dict[str, t.Any]:
-    """Return a stream as a result; the sender's address is there only where the service tells it."""
-    found = stream._asdict()
-    if stream.server is None:
-        del found["server"]
-    return dict(found)
+    """Return a stream as a result; what only later services tell is there only where it is told."""
+    return {
+        key: value
+        for key, value in stream._asdict().items()
+        if value is not None or key not in ("server", *SENT)
+    }
 
 
 def main() -> None:

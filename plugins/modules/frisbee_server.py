@@ -117,6 +117,18 @@ streams:
       description: Address from which the stream is sent, where the service tells it.
       type: str
       sample: 10.0.0.200
+    blocks_sent:
+      description: Of a stop, blocks of 1024 bytes that the stream had sent, where the service tells them.
+      type: int
+      sample: 7147
+    blocks_repeated:
+      description: How many of them had been sent before, where the service tells it.
+      type: int
+      sample: 2027
+    bandwidth:
+      description: Of a stop, the stream's rate in Mbit/s, headers included, where the service tells it.
+      type: float
+      sample: 80.0
     joined:
       description: Whether the stream ran already; null when that could not be told.
       type: bool
@@ -276,7 +288,8 @@ def _start(client: FrisbeeClient, image: str) -> Results:
 def _stop(client: FrisbeeClient, image: str) -> Results:
     # The stop is sent whatever is listed: the list may have lost a stream that the count has not.
     stopped = client.stop(image)
-    return {"changed": stopped.state != NOT_SENDING, "state": stopped.state, "msg": stopped.words}
+    changed = stopped.state != NOT_SENDING
+    return {"changed": changed, "state": stopped.state, "msg": stopped.words, **stopped.sent}
 
 
 def _would_start(client: FrisbeeClient, image: str) -> Results:

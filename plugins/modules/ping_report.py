@@ -14,7 +14,8 @@ author:
   - The orbit.imaging authors (@orbit-imaging)
 description:
   - Prints packets, loss and round-trip times of each phase beside the figures of 2006, and writes them as
-    C(ping.json) and as a drawing C(ping.svg) into the folder of the run, beside C(result.json).
+    C(ping.json) and as a drawing C(ping.svg) into the folder of the run, beside C(result.json). The page of
+    the run, C(report.html), is written again with them.
   - In check mode, only removes O(chosen).
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
@@ -76,7 +77,7 @@ lines:
   type: list
   elements: str
 paths:
-  description: The files that were written, C(json) and C(svg).
+  description: The files that were written, C(json), C(svg) and C(page).
   returned: always
   type: dict
 """

@@ -80,6 +80,9 @@ def test_two_nodes_two_images(shaped):
         assert 0 < phase["all"]["min"] <= phase["all"]["avg"] <= phase["all"]["max"]
     assert "2006: sandbox 1, 2 nodes, 2 images" in played.output
     ElementTree.parse(played.folder / "ping.svg")
+    text = (played.folder / "report.html").read_text()
+    assert "Round trips and loss" in text
+    assert f'<bdi>imaging</bdi></td><td class="n">{imaging["all"]["packets"]}</td>' in text
     assert (played.folder / "result.json").exists()
     assert _pings_inside(shaped) == []
 

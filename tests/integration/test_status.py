@@ -25,7 +25,13 @@ def test_what_is_on_the_disks_and_what_nodes_run(testbed, tmp_path):
     imaged = play("-i", inventory, IMAGE, "--limit", "node1-1,node2-2")
     assert imaged.status == 0, imaged.output
     assert (imaged.folder / "report.html").stat().st_mode & 0o77 == 0
-    compared = play("playbooks/report.yml", "-e", f"runs={imaged.folder.parent}")
+    text = (imaged.folder / "report.html").read_text()
+    for stream in imaged.result["streams"]:
+        assert 0 <= stream["blocks_repeated"] < stream["blocks_sent"]
+        assert f">{stream['blocks_repeated']} of {stream['blocks_sent']} (" in text
+        assert stream["bandwidth"] > 0
+    assert 'class="chart"' in text
+    compared = play("playbooks/report.yml", "-e", f"orbit_run_dir={imaged.folder.parent}")
     assert compared.status == 0, compared.output
     assert compared.output.count(f"runs: {imaged.folder.parent}/report.html") == 1
     assert (imaged.folder.parent / "report.html").stat().st_mode & 0o77 == 0
@@ -84,15 +90,27 @@ def test_check_mode_writes_no_file_and_a_folder_that_is_none_is_named(testbed, t
     played = play("-i", inventory, STATUS, "-e", f"json={path}", "--check")
     assert played.status == 0, played.output
     assert not path.exists()
-    played = play("-i", inventory, STATUS, "-e", f"json={tmp_path}/none/now.json")
-    assert played.status == 2, played.output
-    assert f"json: {tmp_path}/none/now.json cannot be written: No such file or directory" in played.output
+    wrong = {
+        f"json={tmp_path}/none/now.json": f"{tmp_path}/none/now.json cannot be written: there is no folder",
+        f"json={tmp_path}": f"{tmp_path} cannot be written: it is a folder",
+        "json=": "no file is named",
+        '{"json": ["a"]}': "['a'] is no path",
+    }
+    for said, words in wrong.items():
+        # Check mode says nothing else.
+        played = play("-i", inventory, STATUS, "-e", said, *(["--check"] if said == "json=" else []))
+        assert played.status == 2, played.output
+        assert f"json: {words}" in played.output
     played = play("-i", inventory, STATUS, "-e", "ssh=perhaps")
     assert played.status == 2, played.output
     assert "ssh" in played.output
 
 
 def test_a_folder_without_runs_is_named(tmp_path):
+    for said, words in {"runs=": "no folder is named", '{"runs": [1]}': "[1] is no path"}.items():
+        none = play("playbooks/report.yml", "-e", said)
+        assert none.status == 2, none.output
+        assert f"runs: {words}. Name the folder that holds the folders of the runs" in none.output
     for folder, words in ((tmp_path, "no run has left a result in"), (tmp_path / "none", "No such file")):
         played = play("playbooks/report.yml", "-e", f"runs={folder}")
         assert played.status == 2, played.output

@@ -35,6 +35,7 @@ def document(columns, rows, *, evil=""):
         nodes[f"node{i % columns + 1}-{i // columns + 1}{evil}"] = {
             "image": f"i{i % 2}.ndz",
             "domain": "grid",
+            "control_ip": f"10.10.{i % columns + 1}.{i // columns + 1}",
             "outcome": ("no_boot", "stalled")[i // 8 % 2] if bad else "imaged",
             "evidence": f"nothing better within 20 s than this{evil}\nlast line{evil}" if bad else "",
             "bytes_written": None if bad else 10**9,
@@ -64,12 +65,17 @@ def document(columns, rows, *, evil=""):
             }
         )
     return {
+        "schema": 1,
         "run": f"20261122T140601-e522af{evil}",
         "started_at": began,
         "ended_at": began + 160,
         "passed": True,
         "left_behind": [evil] if evil else [],
         "groups": groups,
+        "streams": [
+            {"image": f"i{g}.ndz", "domain": "grid", "bandwidth": 90, "blocks_sent": 7, "blocks_repeated": g}
+            for g in range(2)
+        ],
         "timeline": [
             {"step": "client", "began_at": began + 3, "ended_at": began + 125, "cpu_seconds": None},
         ],
@@ -139,6 +145,13 @@ def test_nodes_and_outcomes_are_counted_and_all_fit(show, columns, rows):
                 ".map((e) => parseFloat(getComputedStyle(e).fontSize)))"
             )
             assert least >= 12
+            # The labels of the chart, however it is scaled.
+            labels = page.ask(
+                "[...document.querySelectorAll('.chart small, .chart text')]"
+                ".map((e) => e.getBoundingClientRect().height)"
+            )
+            assert len(labels) == 5
+            assert min(labels) >= 10
 
 
 def test_nodes_are_filtered_by_text_and_outcome(show):

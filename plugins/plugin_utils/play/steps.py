@@ -131,8 +131,9 @@ def _refuse(record: Record, errors: t.Iterable[str]) -> None:
     record["errors"] = list(dict.fromkeys([*record.get("errors", []), *errors]))
 
 
-def _stopped(_record: Record, _step: Step, answers: Answers, _now: float) -> None:
+def _stopped(record: Record, _step: Step, answers: Answers, _now: float) -> None:
     for answer in answers:
+        records.note_sent(record, answer)
         # The batch is the record's own entry of the stream.
         ended = [stream["image"] for stream in answer.get("streams") or [] if stream.get("ok")]
         answer["item"]["stopped"] = [*answer["item"].get("stopped", []), *ended]

@@ -16,6 +16,7 @@ import time
 import traceback
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.module_utils import frisbee
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play import guarding
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play.steps import STEPS, Step
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import (
@@ -83,7 +84,7 @@ def _walk(
         _tell(record, step, host, {"results": _CONFIRM[step.module](said["answers"])})
     failed = [n["name"] for n in records.failed(record) if n["name"] not in failed_before]
     for label, stream in _streams_of(record).items():
-        if label not in sent_before:
+        if stream != sent_before.get(label):
             events.emit("stream", step=step.name, group=label, **stream)
     for name in failed:
         # What is seen on a node itself is told when it is seen.
@@ -169,12 +170,12 @@ def _watch(record: Record, step: Step, host: Host) -> dict[str, t.Any]:
 
 
 def _streams_of(record: Record) -> dict[str, dict[str, t.Any]]:
-    """Return image, address and port of each group's stream, as far as there is one."""
+    """Return image and address of each group's stream, and what it has sent, as far as that is known."""
     found = {}
     for group in record["groups"]:
         streams = [s for name in group["nodes"] if (s := record["nodes"].get(name, {}).get("stream"))]
         if streams:
-            told = {key: streams[0].get(key) for key in ("address", "port")}
+            told = {key: streams[0].get(key) for key in ("address", "port", *frisbee.SENT)}
             found[group["label"]] = {"image": group["image"], **told}
     return found
 

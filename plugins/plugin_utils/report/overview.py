@@ -9,7 +9,7 @@ links and receivers from the records of runs that are under way, images on disks
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import re
 import string
@@ -19,17 +19,19 @@ from ansible_collections.orbit.imaging.plugins.module_utils import outcome as ou
 from ansible_collections.orbit.imaging.plugins.plugin_utils.guard import claims
 from ansible_collections.orbit.imaging.plugins.plugin_utils.node.systems import System
 from ansible_collections.orbit.imaging.plugins.plugin_utils.play import guarding
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import result as results_of
 from ansible_collections.orbit.imaging.plugins.plugin_utils.report.page import shown
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record
 
 #: Version of the document.
 SCHEMA = 1
 
 _POWER = {"on": "+", "off": "-", "not_available": "x"}
-# Results that are looked through for what is on the disks, newest first, and bytes of a file at most.
+# Results that are looked through for what is on the disks, newest first.
 _RUNS = 50
-_LARGEST = 64 << 20
 _WIDEST = 60
+_ADDRESS = re.compile(r"\b[0-9]+(\.[0-9]+){3}\b")
 
 Document = dict[str, t.Any]
 
@@ -50,7 +52,7 @@ def gather(record: Record, systems: t.Mapping[str, System] | None, now: float) -
     }
     held = claims.holders(guarding.paths(record))
     base = os.path.dirname(record["dir"])
-    under_way = {holder.run: _read(base, holder.run, "record.json") for holder in held.values()}
+    under_way = {holder.run: _record(base, holder.run) for holder in held.values()}
     disks = _disks(base, nodes.values())
     return {
         "schema": SCHEMA,
@@ -85,17 +87,21 @@ def _claim(holder: claims.Holder | None) -> dict[str, t.Any] | None:
     }
 
 
-def _read(base: str, run: str, name: str) -> dict[str, t.Any]:
-    """Return what a file of a run says; nothing when it is no file of ours, or no record."""
+def _record(base: str, run: str) -> dict[str, t.Any]:
+    """Return what is known of a run that is under way; nothing when it is none of ours."""
     # Who the holder of a claim is may have been written by anybody.
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", run):
         return {}
     try:
-        with open(os.path.join(base, run, name), "rb") as stream:
-            found = json.loads(stream.read(_LARGEST))
-        return found if isinstance(found.get("nodes"), dict) else {}
-    except (OSError, ValueError, AttributeError, RecursionError):
+        found = records.load(os.path.join(base, run))
+    except records.RecordError:
         return {}
+    nodes = found.get("nodes") if isinstance(found, dict) else None
+    well = isinstance(nodes, dict) and all(
+        isinstance(node, dict) and all(isinstance(node.get(key), dict) for key in ("steps", "settings"))
+        for node in nodes.values()
+    )
+    return dict(found) if well else {}
 
 
 def _is_same(one: t.Mapping[str, t.Any], other: t.Mapping[str, t.Any]) -> bool:
@@ -123,22 +129,23 @@ def _disks(base: str, nodes: t.Iterable[Node]) -> dict[str, dict[str, t.Any]]:
             ]
     except OSError:
         return found
-    results = [
-        result for run in sorted(runs, reverse=True)[:_RUNS] if (result := _read(base, run, "result.json"))
-    ]
-    for result in sorted(results, key=lambda said: float(said.get("ended_at") or 0.0), reverse=True):
+    results = []
+    for run in sorted(runs, reverse=True)[:_RUNS]:
+        with contextlib.suppress(OSError, ValueError):
+            results.append(results_of.read(os.path.join(base, run, "result.json")))
+    for result in sorted(results, key=lambda said: float(said["ended_at"]), reverse=True):
         for node in result["nodes"].values():
-            name = by_place.get((str(node.get("domain")).lower(), str(node.get("control_ip"))))
-            if name is None or name in found or "reset" not in node.get("steps", {}):
+            name = by_place.get((node["domain"].lower(), node["control_ip"]))
+            if name is None or name in found or "reset" not in node["steps"]:
                 continue
-            good = node.get("outcome") == outcomes.IMAGED
-            written = good or "client" in node.get("steps", {})
-            if written or node.get("outcome") in ("stalled", "client_failed", "verify_failed", "interrupted"):
+            good = node["outcome"] == outcomes.IMAGED
+            written = good or "client" in node["steps"]
+            if written or node["outcome"] in ("stalled", "client_failed", "verify_failed", "interrupted"):
                 found[name] = {
-                    "image": node.get("image"),
+                    "image": node["image"],
                     "whole": good,
-                    "run": result.get("run"),
-                    "at": result.get("ended_at"),
+                    "run": result["run"],
+                    "at": result["ended_at"],
                 }
     return found
 
@@ -162,8 +169,9 @@ def _streams(record: Record, under_way: t.Mapping[str, t.Mapping[str, t.Any]]) -
                 {
                     "url": answer["item"]["url"],
                     **{key: stream.get(key) for key in ("image", "address", "port", "time_left", "own")},
-                    # The service tells the rate of the stream that was started last.
-                    "rate_mbit": answer.get("bandwidth") if len(told) == 1 else None,
+                    # Those of OMF tell one rate, that of the stream that was started last.
+                    "rate_mbit": stream.get("bandwidth")
+                    or (answer.get("bandwidth") if len(told) == 1 else None),
                     "receivers": receivers,
                 }
             )
@@ -215,7 +223,8 @@ def lines(document: Document) -> list[str]:
 
 def _system(system: System) -> str:
     if system["kind"] == "none":
-        return f"no answer by SSH: {shown(system['msg'])}"
+        # So that many nodes of which the same is known are one line.
+        return f"no answer by SSH: {_ADDRESS.sub('its address', shown(system['msg']))}"
     name = shown(system["identity"]) or "a system without a name"
     return f"{name} in memory" if system["kind"] == "memory" else f"{name} from its disk"
 

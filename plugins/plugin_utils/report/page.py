@@ -37,6 +37,9 @@ FILE = "report.html"
 LARGEST = 60_000
 LARGEST_PER_NODE = 1_500
 
+#: Complaints that a page shows; of more it tells the number.
+MOST_SAID = 20
+
 #: A sign for each outcome, as colours alone tell nothing to many people and printers.
 SIGNS: dict[str, str] = {
     outcomes.IMAGED: "✓",
@@ -82,7 +85,9 @@ _PART_KINDS = ("s", "x", "b", "h", "w", "x", "d", "s")
 # get too large, down to nothing.
 _NAME = 60
 _DETAILS = ((4000, 12), (1500, 8), (600, 5), (250, 3), (100, 2), (0, 1), (0, 0))
-_POINTS = 100
+_PARTS_OF_CHART = 100
+# Bytes on the cable for each byte of an image: blocks of 1024 have 90 of headers, checksum and gap.
+_ON_WIRE = 1114 / 1024
 _LINES = 12
 _LARGEST_EVENTS = 64 << 20
 # Categories of characters that are spelt out: controls, formats (also those that turn the direction of
@@ -93,8 +98,10 @@ Document = t.Mapping[str, t.Any]
 Event = t.Mapping[str, t.Any]
 
 
-def write(record: Record) -> str:
-    """Write the page of a concluded run into its folder; return its path.
+def write(record: Record, document: Document | None = None) -> str:
+    """Write the page of a run into its folder; return its path.
+
+    :param document: what ``result.json`` holds; not needed with a record that is concluded.
 
     Beside the record it takes what the run has left in its folder: ``events.jsonl`` and ``ping.json``.
     Neither has to be there, and what cannot be read of them is left out.
@@ -109,7 +116,7 @@ def write(record: Record) -> str:
         if node["image"] and node.get("manifest", {}).get("size")
     }
     text = make(
-        result.make(record),
+        document or result.make(record),
         places=places,
         sizes=sizes,
         events=read_events(os.path.join(folder, "events.jsonl")),
@@ -133,17 +140,17 @@ def make(
     """Return the page of a run, in UTF-8.
 
     :param document: what ``result.json`` holds.
-    :param places: coordinates (x, y) of nodes; those that events tell are used where there are none.
+    :param places: coordinates (x, y) of nodes.
     :param sizes: bytes of each image as it is sent.
-    :param events: what ``events.jsonl`` holds.
+    :param events: what ``events.jsonl`` holds; how far the nodes were (``progress``) is taken from it.
     :param pings: round trips: name, packets, lost_percent, min, avg, max and mdev (milliseconds).
     :param notes: sentences to be shown with the summary.
     """
-    told = {**_told_places(events), **{k: v for k, v in (places or {}).items() if None not in v}}
+    placed = {name: place for name, place in (places or {}).items() if None not in place}
     largest = max(LARGEST, LARGEST_PER_NODE * len(document["nodes"]))
     page = b""
     for characters, tries in _DETAILS:
-        story = _Story(document, told, sizes or {}, events, characters, tries)
+        story = _Story(document, placed, sizes or {}, events, characters, tries)
         page = render("page.html.j2", **story.values(), pings=_pings(pings), notes=[shown(n) for n in notes])
         if len(page) <= largest:
             break
@@ -305,22 +312,6 @@ def _plain(value: t.Any, form: str) -> str:
     return "" if number is None else form.format(number)
 
 
-def _told_places(events: t.Sequence[Event]) -> dict[str, tuple[t.Any, t.Any]]:
-    found = {}
-    for event in events:
-        nodes = event.get("nodes") if event["event"] == "run" else None
-        if isinstance(nodes, dict):
-            nodes = [{"name": k, **v} for k, v in nodes.items() if isinstance(v, dict)]
-        for node in nodes if isinstance(nodes, list) else []:
-            if isinstance(node, dict) and _is_place(node.get("x")) and _is_place(node.get("y")):
-                found[str(node.get("name") or node.get("node"))] = (node["x"], node["y"])
-    return found
-
-
-def _is_place(value: t.Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 # -- the story of a run
 
 
@@ -339,18 +330,17 @@ class _Story:
         self._document = document
         self._places = places
         self._sizes = sizes
-        self._events = events
         self._characters = characters
         self._tries = tries
         self._began = float(document["started_at"])
         self._seconds = max(0.001, float(document["ended_at"]) - self._began)
         self._nodes: dict[str, dict[str, t.Any]] = document["nodes"]
+        self._amounts = self._written(events)
         self._ids = {name: number for number, name in enumerate(self._nodes)}
         self._bars = {name: self._spans(node) for name, node in self._nodes.items()}
 
     def values(self) -> dict[str, t.Any]:
         document = self._document
-        repeated = self._repeated()
         written = sum(node["bytes_written"] or 0 for node in self._nodes.values())
         return {
             "title": f"Run {shown(document['run'], _NAME)}",
@@ -362,9 +352,9 @@ class _Story:
             "data": _amount(written),
             "imaged": sum(node["outcome"] == outcomes.IMAGED for node in self._nodes.values()),
             "retried": sum(len(node["attempts"]) > 1 for node in self._nodes.values()),
-            "left": [shown(words, 300) for words in document["left_behind"][:20]],
-            "groups": [self._group(group, repeated) for group in document["groups"]],
-            "repeated": repeated,
+            "left": [shown(words, 300) for words in document["left_behind"][:MOST_SAID]],
+            "left_more": len(document["left_behind"]) - MOST_SAID,
+            "groups": [self._group(group) for group in document["groups"]],
             "shares": [s for g in document["groups"] if (s := self._share(g))],
             "parts": _PARTS,
             "chart": self._chart(),
@@ -494,10 +484,27 @@ class _Story:
                 found[name] = max(0.0, end - begin)
         return found
 
-    def _group(self, group: dict[str, t.Any], repeated: t.Mapping[str, float]) -> dict[str, t.Any]:
+    def _streams(self, group: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+        """Return the streams of a group's image: one for each domain of its nodes."""
+        domains = {self._nodes[name]["domain"] for name in group["nodes"]}
+        return [
+            stream
+            for stream in self._document["streams"]
+            if stream["image"] == group["image"] and stream["domain"] in domains
+        ]
+
+    def _repeated(self, group: dict[str, t.Any]) -> str:
+        """Return how many of the blocks of a group's streams were sent again, where services tell it."""
+        streams = self._streams(group)
+        told = [s for s in streams if s["blocks_sent"] is not None and s["blocks_repeated"] is not None]
+        if not told or len(told) < len(streams):
+            return "unknown"
+        sent, again = (sum(stream[key] for stream in told) for key in ("blocks_sent", "blocks_repeated"))
+        return f"{again} of {sent} ({again / sent * 100:.0f} %)" if sent else "0 of 0"
+
+    def _group(self, group: dict[str, t.Any]) -> dict[str, t.Any]:
         writes = self._writes(group)
         slowest = max(writes, key=lambda name: writes[name]) if writes else None
-        blocks = repeated.get(group["image"])
         return {
             **{key: group[key] for key in ("imaged", "total", "needed", "passed")},
             "label": name_of(group["label"]),
@@ -505,17 +512,8 @@ class _Story:
             "quorum": name_of(group["quorum"]),
             "data": _amount(sum(self._nodes[name]["bytes_written"] or 0 for name in group["nodes"])),
             "slowest": f"{writes[slowest]:.1f} s, {name_of(slowest)}" if slowest is not None else "none",
-            "repeated": "unknown" if blocks is None else f"{blocks:.0f}",
+            "repeated": self._repeated(group),
         }
-
-    def _repeated(self) -> dict[str, float]:
-        """Return how many blocks of each image were sent again, where events tell it."""
-        found: dict[str, float] = {}
-        for event in self._events:
-            number = _number(event.get("repeated"))
-            if number is not None and isinstance(event.get("image"), str):
-                found[event["image"]] = max(found.get(event["image"], 0.0), number)
-        return found
 
     # -- what limited it
 
@@ -567,94 +565,85 @@ class _Story:
     def _wire(self, group: dict[str, t.Any], seconds: float) -> str:
         """Return how much of the rate of a stream was used, where rate and size are known."""
         size = self._sizes.get(group["image"])
-        rates = [
-            rate
-            for event in self._events
-            if event["event"] == "stream" and event.get("image") == group["image"]
-            if (rate := _number(event.get("rate"))) is not None and rate > 0
-        ]
-        if not size or not rates or seconds <= 0:
+        rates = [stream["bandwidth"] for stream in self._streams(group)]
+        if not size or not rates or not all(rates) or seconds <= 0:
             return "unknown"
-        return f"{min(100.0, size / max(rates) / seconds * 100):.0f} %"
+        needed = size * _ON_WIRE * 8 / (min(rates) * 1e6)
+        return f"{min(100.0, needed / seconds * 100):.0f} %"
 
     # -- the rates
 
     def _chart(self) -> dict[str, t.Any] | None:
-        lines: list[tuple[str, list[tuple[float, float]]]] = []
-        for group in self._document["groups"][:_LINES]:
-            points = self._of_stream(group) or self._of_nodes(group)
-            if len(points) > 1:
-                lines.append((name_of(group["label"]), points))
+        groups = self._document["groups"]
+        lines = [(name_of(g["label"]), rates) for g in groups[:_LINES] if (rates := self._rates(g))]
         if not lines:
             return None
-        begin = min(points[0][0] for _name, points in lines)
-        end = max(max(points[-1][0] for _name, points in lines), begin + 0.001)
-        top = max(max(rate for _at, rate in points) for _name, points in lines) or 1.0
+        begin = min(rates[0][0] for _name, rates in lines)
+        end = max(rates[-1][1] for _name, rates in lines)
+        top = max(rate for _name, rates in lines for _begin, _end, rate in rates) or 1.0
         drawn = []
-        for name, points in lines:
-            path = " ".join(
-                f"{44 + (at - begin) / (end - begin) * 586:.0f},{160 - rate / top * 150:.0f}"
-                for at, rate in points
-            )
-            most = max(rate for _at, rate in points)
-            mean = statistics.fmean(rate for _at, rate in points)
-            drawn.append(
-                {"name": name, "path": f"M{path}", "words": f"{mean:.1f} on average, {most:.1f} at most"}
-            )
-        more = len(self._document["groups"]) - _LINES
-        note = "As the stream tells it, else what its nodes write on average."
+        for name, rates in lines:
+            path = ""
+            for since, until, rate in rates:
+                x1, x2 = (f"{(at - begin) / (end - begin) * 600:.0f}" for at in (since, until))
+                path += f"{'V' if path else f'M{x1} '}{150 - rate / top * 150:.0f}H{x2}"
+            known = [rate for _begin, _end, rate in rates]
+            words = f"{statistics.fmean(known):.1f} on average, {max(known):.1f} at most"
+            drawn.append({"name": name, "path": path, "words": words})
         return {
             "lines": drawn,
             "top": f"{top:.1f}",
             "half": f"{top / 2:.1f}",
             "from": f"{begin:.0f}",
             "to": f"{end:.0f}",
-            "note": note + (f" {more} more groups are not drawn." if more > 0 else ""),
+            "more": max(0, len(groups) - _LINES),
         }
 
-    def _of_stream(self, group: dict[str, t.Any]) -> list[tuple[float, float]]:
-        points = sorted(
-            (float(event["at"]) - self._began, rate / 1e6)
-            for event in self._events
-            if event["event"] == "stream" and event.get("image") == group["image"]
-            if (rate := _number(event.get("rate"))) is not None and rate >= 0
-        )
-        # A rate that is told once is a limit, no story.
-        return _thinned(points) if len({rate for _at, rate in points}) > 1 else []
-
-    def _of_nodes(self, group: dict[str, t.Any]) -> list[tuple[float, float]]:
-        """Return what the nodes of a group wrote on average, from what they said of their progress."""
-        members = set(group["nodes"])
-        by_node: dict[str, list[tuple[float, float]]] = {}
-        for event in self._events:
-            name = event.get("node")
-            if event["event"] != "progress" or not isinstance(name, str) or name not in members:
-                continue
-            percent, amount = _number(event.get("percent")), _number(event.get("bytes"))
-            covered = self._nodes[name]["bytes_covered"]
-            if amount is None and percent is not None and covered:
-                amount = percent / 100 * covered
-            if amount is not None and amount >= 0:
-                by_node.setdefault(name, []).append((float(event["at"]) - self._began, amount))
-        told = {name: sorted(points) for name, points in by_node.items() if len(points) > 1}
+    def _rates(self, group: dict[str, t.Any]) -> list[tuple[float, float, float]]:
+        """Return what writing nodes of a group wrote on average: begin and end (seconds of the run), MB/s."""
+        told = {name: points for name in group["nodes"] if len(points := self._amounts[name]) > 1}
         if not told:
             return []
         begin = min(points[0][0] for points in told.values())
         end = max(points[-1][0] for points in told.values())
-        width = (end - begin) / _POINTS
+        # Nodes are told of once a second at most: less than that is no rate.
+        number = max(1, min(_PARTS_OF_CHART, int(end - begin)))
+        width = (end - begin) / number
         if width <= 0:
             return []
-        edges = [begin + width * number for number in range(_POINTS + 1)]
-        sums = [0.0] * _POINTS
-        busy = [0] * _POINTS
+        edges = [begin + width * i for i in range(number + 1)]
+        sums = [0.0] * number
+        busy = [0] * number
         for points in told.values():
             amounts = _interpolated(points, edges)
-            for i in range(_POINTS):
+            for i in range(number):
                 if points[0][0] < edges[i + 1] and edges[i] < points[-1][0]:
                     # A client that begins anew begins at nothing.
                     sums[i] += max(0.0, amounts[i + 1] - amounts[i])
                     busy[i] += 1
-        return [(edges[i] + width / 2, sums[i] / width / 1e6 / busy[i]) for i in range(_POINTS) if busy[i]]
+        return [(edges[i], edges[i + 1], sums[i] / width / 1e6 / (busy[i] or 1)) for i in range(number)]
+
+    def _written(self, events: t.Sequence[Event]) -> dict[str, list[tuple[float, float]]]:
+        """Return how many bytes each node had written when (seconds of the run), as its events tell it."""
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in self._nodes}
+        for event in events:
+            name = event.get("node")
+            if event["event"] != "progress" or not isinstance(name, str) or name not in found:
+                continue
+            percent, amount = _number(event.get("percent")), _number(event.get("bytes")) or 0.0
+            if percent is not None and "msg" not in event:
+                # Told at once, the bytes up to a second later. With a message it is not about writing.
+                amount = max(amount, percent / 100 * (self._nodes[name]["bytes_written"] or 0))
+            found[name].append((float(event["at"]) - self._began, max(0.0, amount)))
+        for name, points in found.items():
+            begin, end = self._at(name, "client", "started_at"), self._at(name, "client", "ended_at")
+            if points and begin is not None and end is not None:
+                # How it began and ended was seen, whatever was told between.
+                points[:] = [point for point in points if point[0] < end - self._began]
+                points.append((begin - self._began, 0.0))
+                points.append((end - self._began, float(self._nodes[name]["bytes_written"] or 0)))
+            points.sort()
+        return found
 
     # -- the grid
 
@@ -703,11 +692,6 @@ class _Story:
 
 def _amount(number: float) -> str:
     return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
-
-
-def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    step = max(1, math.ceil(len(points) / _POINTS))
-    return points[::step]
 
 
 def _interpolated(points: list[tuple[float, float]], edges: t.Sequence[float]) -> list[float]:

@@ -9,13 +9,17 @@ what is new in the record does not get into the file before the schema knows it.
 
 from __future__ import annotations
 
+import json
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.module_utils import frisbee
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Node, Record
 
 #: Version of the format; it changes when a reader of the former one could misunderstand the new one.
 SCHEMA = 1
 
+# Bytes of a file at most; more is no result.
+_LARGEST = 64 << 20
 _ATTEMPT = ("number", "power", "began_at", "ended_at", "cause", "evidence")
 
 
@@ -51,7 +55,7 @@ def make(record: Record) -> dict[str, t.Any]:
 
 
 def _streams(record: Record) -> list[dict[str, t.Any]]:
-    """Return where each image was sent, and by which service."""
+    """Return where each image was sent, by which service, and what that told of it at the end."""
     # Two domains may each send an image of the same name.
     streams = {
         (node["settings"]["orbit_frisbee_url"], node["domain"], node["image"]): node["stream"]
@@ -61,8 +65,10 @@ def _streams(record: Record) -> list[dict[str, t.Any]]:
     return [
         {
             "image": image,
-            "address": streams.get((asked["url"], asked["domain"], image), {}).get("address"),
-            "port": streams.get((asked["url"], asked["domain"], image), {}).get("port"),
+            **{
+                key: streams.get((asked["url"], asked["domain"], image), {}).get(key)
+                for key in ("address", "port", *frisbee.SENT)
+            },
             "url": asked["url"],
             "domain": asked["domain"],
         }
@@ -118,3 +124,49 @@ def seconds_of(node: Node, record: Record) -> float:
     began = float(record["started_at"])
     seen = [moment for step in node["steps"].values() for moment in _times(step).values()]
     return max(0.0, max(seen, default=began) - began)
+
+
+def read(path: str) -> dict[str, t.Any]:
+    """Return the document in a file, of which what other files are made of is as it should be.
+
+    :raises OSError: when the file cannot be read.
+    :raises ValueError: saying why it is no result that this version reads.
+    """
+    try:
+        with open(path, "rb") as stream:
+            found = json.loads(stream.read(_LARGEST))
+    except (ValueError, RecursionError):
+        found = None
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if isinstance(schema, int) and schema != SCHEMA:
+        raise ValueError(f"its schema is not {SCHEMA}, the one that this version of the collection reads")
+    if schema is None or not _is_result(t.cast("dict[str, t.Any]", found)):
+        raise ValueError("result.json is no result of a run")
+    return t.cast("dict[str, t.Any]", found)
+
+
+def _is_result(found: dict[str, t.Any]) -> bool:
+    nodes = found.get("nodes")
+    return (
+        isinstance(found.get("run"), str)
+        and _is_moment(found.get("started_at"))
+        and _is_moment(found.get("ended_at"))
+        and isinstance(found.get("passed"), bool)
+        and isinstance(nodes, dict)
+        and all(isinstance(node, dict) and _is_node(node) for node in nodes.values())
+    )
+
+
+def _is_node(node: dict[str, t.Any]) -> bool:
+    steps = node.get("steps")
+    return (
+        all(isinstance(node.get(key), str) for key in ("domain", "control_ip", "outcome", "image"))
+        and isinstance(node.get("attempts"), list)
+        and isinstance(steps, dict)
+        and all(isinstance(step, dict) and all(map(_is_moment, step.values())) for step in steps.values())
+    )
+
+
+def _is_moment(value: t.Any) -> bool:
+    """Whether a value is a number of seconds; larger ones than the year 9999 are no time."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 253_402_300_800

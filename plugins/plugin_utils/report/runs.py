@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import statistics
 import typing as t
@@ -14,12 +13,11 @@ import urllib.parse
 
 from ansible_collections.orbit.imaging.plugins.module_utils import outcome as outcomes
 from ansible_collections.orbit.imaging.plugins.plugin_utils import private
-from ansible_collections.orbit.imaging.plugins.plugin_utils.report import page
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import page, result
 
 # Runs that are read, the newest ones, and of which signs are drawn for each node.
 _MOST = 200
 _DRAWN = 40
-_LARGEST = 64 << 20
 
 Document = dict[str, t.Any]
 
@@ -53,35 +51,31 @@ def read(folder: str) -> Runs:
     found = Runs([], [], max(0, len(paths) - _MOST))
     for _time, name, path in paths[-_MOST:]:
         try:
-            with open(path, "rb") as stream:
-                found.results.append((name, _checked(json.loads(stream.read(_LARGEST)))))
+            found.results.append((name, _kept(result.read(path))))
         except OSError as error:
             found.damaged.append((page.name_of(name), error.strerror or "it cannot be read"))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            found.damaged.append((page.name_of(name), "result.json is no result of a run"))
+        except ValueError as error:
+            found.damaged.append((page.name_of(name), str(error)))
     found.results.sort(key=lambda run: run[1]["started_at"])
     return found
 
 
-def _checked(said: t.Any) -> Document:
-    """Return what is needed of a result.
-
-    :raises ValueError: and others, when it is none.
-    """
+def _kept(said: Document) -> Document:
+    """Return what is needed of a result."""
     nodes = {}
     for name, node in said["nodes"].items():
         client = node["steps"].get("client", {})
         begin, end = client.get("started_at"), client.get("ended_at")
-        nodes[(str(node["domain"]), str(name))] = {
-            "outcome": str(node["outcome"]),
+        nodes[(node["domain"], name)] = {
+            "outcome": page.name_of(node["outcome"]),
             "tries": len(node["attempts"]),
             "seconds": None if begin is None or end is None else max(0.0, float(end) - float(begin)),
         }
     return {
-        "run": str(said["run"]),
+        "run": said["run"],
         "started_at": float(said["started_at"]),
         "seconds": max(0.0, float(said["ended_at"]) - float(said["started_at"])),
-        "passed": bool(said["passed"]),
+        "passed": said["passed"],
         "nodes": nodes,
     }
 
@@ -115,7 +109,9 @@ def make(found: Runs, pages: t.Container[str] = ()) -> bytes:
         several=several,
         counts=page.counted(node["last"] for node in nodes),
         older=found.older,
-        damaged=found.damaged[:20],
+        damaged=found.damaged[: page.MOST_SAID],
+        more=len(found.damaged) - page.MOST_SAID,
+        drawn=len(drawn),
         signs=page.counted(node["outcome"] for _name, run in found.results for node in run["nodes"].values()),
         runs=[
             {

@@ -12,7 +12,7 @@ import os
 import shutil
 import typing as t
 
-from ansible_collections.orbit.imaging.plugins.module_utils import outcome as outcomes
+from ansible_collections.orbit.imaging.plugins.module_utils import frisbee, outcome as outcomes
 from ansible_collections.orbit.imaging.plugins.module_utils.outcome import Outcome
 from ansible_collections.orbit.imaging.plugins.plugin_utils import private
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum
@@ -231,6 +231,19 @@ def judge_streams(record: Record, cause: Outcome, results: t.Sequence[Answer], n
                 reason = entry.get("msg") or result.get("msg") or "the service gave no address"
                 fail(node, cause, str(reason))
     return record
+
+
+def note_sent(record: Record, answer: Answer) -> None:
+    """Note what was sent to each node, as far as the service told it when the streams were stopped."""
+    item = answer["item"]
+    told = {
+        stream["image"]: {key: stream[key] for key in frisbee.SENT if stream.get(key) is not None}
+        for stream in answer.get("streams") or []
+    }
+    for node in record["nodes"].values():
+        asked = (node["settings"]["orbit_frisbee_url"], node["domain"])
+        if asked == (item["url"], item["domain"]) and node.get("stream") and node["image"] in told:
+            node["stream"].update(t.cast(Stream, told[node["image"]]))
 
 
 def judge_fleet(record: Record, step: str, reports: t.Mapping[str, t.Mapping[str, t.Any]]) -> Record:

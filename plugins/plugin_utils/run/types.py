@@ -21,11 +21,18 @@ class Power(t.TypedDict):
 
 
 class Stream(t.TypedDict, total=False):
-    """Where an image is being sent: multicast group, UDP port, and the sender's address where it is told."""
+    """Where an image is being sent: multicast group, UDP port, and the sender's address where it is told.
+
+    After its stop also what was sent, where that is told: blocks, how many of them not for the first
+    time, and the rate in Mbit/s.
+    """
 
     address: str
     port: int
     server: str
+    blocks_sent: int
+    blocks_repeated: int
+    bandwidth: float
 
 
 class Asked(t.TypedDict):
@@ -211,6 +218,9 @@ class Event(t.TypedDict, total=False):
     rate: float
     address: str
     port: int
+    blocks_sent: int
+    blocks_repeated: int
+    bandwidth: float
     attempt: int
     cause: str
     msg: str

@@ -51,6 +51,8 @@ class Call:
     config: ServicesConfig
     when_unheard: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """What is to be taken back when the caller is gone before the reply."""
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    """Headers of the reply, for what the historic services did not say."""
 
     @property
     def faithful(self) -> bool:

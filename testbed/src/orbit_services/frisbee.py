@@ -6,13 +6,20 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from orbit_frisbee.frisbee.wire import BLOCK_ON_WIRE
 
 from .call import Call, Fault, Outcome, Xml
 from .config import is_safe_name
 from .dialects import Problem
 from .streams import Stream, StreamError, StreamTable, TooManyStreams
 from .xml import element, escape
+
+#: Header of the reply to a stop, with what the stream has sent.
+_SENT = "Orbit-Stream-Sent"
 
 
 class Frisbee:
@@ -77,6 +84,10 @@ class Frisbee:
                 stream = await self._streams.release(name, everybody)
             except StreamError as error:
                 raise Fault(Problem.STREAM_FAILED, str(error)) from error
+        if stream is not None and not call.faithful:
+            # The reply itself is as it always was.
+            numbers = _numbers(self._streams.last_stats(stream))
+            call.headers.append((_SENT, " ".join(f"{key}={value}" for key, value in numbers.items())))
         if not call.dialect.xml_ok:
             return None
         if stream is None:
@@ -157,7 +168,7 @@ def _readable(path: Path) -> bool:
 
 
 def _row(call: Call, stream: Stream, sender: str) -> dict[str, str | None]:
-    """A stream in the status. Its own address and its sender's are our additions.
+    """A stream in the status. Its own address, its sender's and its numbers are our additions.
 
     The historic services had one address for all; who knows the sender need not believe anybody else.
     """
@@ -167,4 +178,14 @@ def _row(call: Call, stream: Stream, sender: str) -> dict[str, str | None]:
         "port": str(stream.port),
         "server": None if call.faithful else sender,
         "timeLeft": f"{max(0.0, stream.deadline - time.time()):.6f}",
+        **({} if call.faithful else _numbers(stream.stats())),
     }
+
+
+def _numbers(stats: Mapping[str, Any] | None) -> dict[str, str]:
+    """What the server of a stream last wrote: blocks since its start, and its pace in Mbit/s on the cable."""
+    stats = stats or {}
+    told = {key: str(stats[key]) for key in ("blocks_sent", "blocks_repeated") if key in stats}
+    if stats.get("rate_blocks_per_second"):
+        told["bandwidth"] = f"{stats['rate_blocks_per_second'] * BLOCK_ON_WIRE * 8 / 1e6:.3f}"
+    return told

@@ -228,6 +228,13 @@ class StreamTable:
                 raise ended
         return streams[-1]
 
+    def last_stats(self, stream: Stream) -> dict[str, Any] | None:
+        """Return what the server of a stream that has ended wrote last."""
+        for ended in reversed(self.ended):
+            if (ended["group"], ended["port"]) == (stream.group, stream.port):
+                return ended["stats"]  # type: ignore[no-any-return]
+        return None
+
     # -- which file ----------------------------------------------------------------------------------------
 
     def _identify(self, path: Path) -> Identity | None:

@@ -167,12 +167,13 @@ class DialectApp:
             log.error("%s: %s", what, error)
             return self._problem(request, Fault(Problem.INTERNAL, str(error)))
         log.debug("%s: done", what)
+        more = tuple(call.headers)
         if isinstance(outcome, Xml):
-            return _Reply(200, outcome.xml, "text/xml")
+            return _Reply(200, outcome.xml, "text/xml", headers=more)
         if outcome is None and self.dialect.xml_ok:
-            return _Reply(200, element("OK"), "text/xml")
+            return _Reply(200, element("OK"), "text/xml", headers=more)
         text = outcome.text if isinstance(outcome, Text) else "OK"
-        return _Reply(200, text, service.text_type or self.dialect.text_type)
+        return _Reply(200, text, service.text_type or self.dialect.text_type, headers=more)
 
     async def _heard(self, request: Request, call: Call) -> Outcome:
         """Do a call. When the caller's connection ends before, what it was lent is taken back.

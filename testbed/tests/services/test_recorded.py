@@ -58,6 +58,7 @@ def normal(world: World, text: str) -> str:
     text = text.replace(str(world.config.tftp_dir), "<linkDir>")
     text = re.sub(r"(<daemon img='[^']*') mc_address='[^']*'", r"\1", text)
     text = re.sub(r"(<daemon [^>]*) server='[^']*'", r"\1", text)
+    text = re.sub(r" (blocks_sent|blocks_repeated|bandwidth)='[^']*'", "", text)
     text = re.sub(r"239\.77\.\d+\.\d+", "MC", text)
     text = re.sub(r"timeLeft='\d+\.\d{6}'", "timeLeft='T'", text)
     for offset in range(8):

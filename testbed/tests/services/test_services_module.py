@@ -134,7 +134,13 @@ def test_real_server_comes_up_and_goes(make_world: Callable[..., World], tmp_pat
     pid = world.streams()[0].pid
     world.restarted()
     assert [stream.pid for stream in world.streams()] == [pid]
-    stopped = world.send("E2", f"/frisbee/stop?domain={DOMAIN}&img=real.ndz").text
+    rate = stats["rate_blocks_per_second"] * 1114 * 8 / 1e6
+    row = f" blocks_sent='0' blocks_repeated='0' bandwidth='{rate:.3f}'/>"
+    assert row in world.send("E2", "/frisbee/status").text
+    end = world.send("E2", f"/frisbee/stop?domain={DOMAIN}&img=real.ndz")
+    sent = f"blocks_sent=0 blocks_repeated=0 bandwidth={rate:.3f}"
+    assert end.headers["orbit-stream-sent"] == sent
+    stopped = end.text
     assert stopped == f"<OK>Stopped serving &apos;real.ndz&apos; at {group}:{port}</OK>"
     assert start_time(pid) is None
     ended = json.loads(world.send("A", "/orbit/state").text)["ended_streams"]

@@ -34,6 +34,7 @@ class Call(t.NamedTuple):
     :ivar path: e.g. ``/pxe/setBootImageNS``.
     :ivar arguments: all of them; None for whatever they are.
     :ivar body: of the reply; an exception is raised instead.
+    :ivar sent: its header ``Orbit-Stream-Sent``.
     """
 
     path: str
@@ -42,6 +43,7 @@ class Call(t.NamedTuple):
     status: int = 200
     content_type: str = "text"
     http_method: str = "GET"
+    sent: str | None = None
 
 
 class ExpectedCalls:
@@ -80,6 +82,8 @@ class ExpectedCalls:
         response = requests.Response()
         response.status_code = call.status
         response.headers["Content-Type"] = call.content_type
+        if call.sent is not None:
+            response.headers["Orbit-Stream-Sent"] = call.sent
         response.raw = io.BytesIO(call.body.encode())
         return response
 

@@ -193,3 +193,20 @@ def test_pings_of_a_run_are_of_its_nodes_and_of_what_its_clients_took(run, monke
     (pathlib.Path(run) / "result.json").write_text("{")
     with pytest.raises(AnsibleActionFail, match=r"result in .* cannot be read"):
         make("ping", run=run, state="stopped", folder="/f").run()
+
+
+def test_the_page_of_a_run_shows_pings_that_are_told_later(run):
+    make("image_report", run=run).run(task_vars={})
+    page = pathlib.Path(run, "report.html")
+    assert "Round trips" not in page.read_text()
+    times = dict.fromkeys(("min", "avg", "max", "mdev"), 0.2)
+    pinged = [{"name": "node1-1", "msg": "", "packets": 10, "received": 9, "duplicates": 0, **times}]
+    told = make("ping_report", run=run, chosen=f"{run}-chosen", interval=0.2, idle=pinged).run(task_vars={})
+    assert told["paths"]["page"] == str(page)
+    assert "Round trips and loss" in page.read_text()
+    assert "0 of 1 nodes imaged" in page.read_text()
+    assert page.stat().st_mode & 0o77 == 0
+    # The record is not needed for the pings, but for the page.
+    pathlib.Path(run, "record.json").unlink()
+    with pytest.raises(AnsibleActionFail, match="record of the run is gone"):
+        make("ping_report", run=run, chosen=f"{run}-chosen", interval=0.2, idle=pinged).run(task_vars={})

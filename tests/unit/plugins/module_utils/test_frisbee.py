@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -637,10 +638,35 @@ def test_stop_when_the_list_cannot_be_read():
 @pytest.mark.parametrize("dialect", ["E1", "E2"])
 def test_stop_of_5_4(dialect):
     with expected_calls(stop("<OK>Stopped serving &apos;b&apos; at 224.0.0.1:7000</OK>")):
-        assert client(dialect).stop(IMAGE) == ("stopped", "Stopped serving 'b' at 224.0.0.1:7000")
+        assert client(dialect).stop(IMAGE) == ("stopped", "Stopped serving 'b' at 224.0.0.1:7000", {})
     for port, state in ((7000, "still_used"), (None, "not_sending")):
         with expected_calls(stop(NOT_STOPPED.format(image=IMAGE)), *seen(dialect, port)):
             assert client(dialect).stop(IMAGE).state == state
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "blocks_sent=70 blocks_repeated=2 bandwidth=80.5",
+            {"blocks_sent": 70, "blocks_repeated": 2, "bandwidth": 80.5},
+        ),
+        ("blocks_sent=x blocks_repeated=-2 bandwidth=nan other", {}),
+        ("blocks_sent=0 more=1", {"blocks_sent": 0}),
+        (f"blocks_sent={10**19}", {}),
+        ("", {}),
+    ],
+)
+def test_what_a_stream_has_sent_is_told_with_its_end_or_in_the_list(said, told):
+    stopped = "<OK>Stopped serving &apos;b&apos; at 224.0.0.1:7000</OK>"
+    with expected_calls(stop(stopped)._replace(sent=said)):
+        assert client("E2").stop(IMAGE).sent == told
+    with expected_calls(*seen("C", 7000), stop("OK")._replace(sent=said), *seen("C", None)):
+        assert client("C").stop(IMAGE).sent == told
+    attributes = re.sub(r"(\S+)=(\S+)", r"\1='\2'", said.replace(" other", ""))
+    listed = status((IMAGE, 7000)).replace("<daemon ", f"<daemon {attributes} ")
+    with expected_calls(stop(NOT_STOPPED.format(image=IMAGE)), listing(listed), own(port=7000)):
+        assert client("E2").stop(IMAGE).sent == told
 
 
 @pytest.mark.parametrize(

@@ -132,13 +132,19 @@ def test_one_image_fails_and_the_other_is_started():
 
 def test_stopped():
     with expected_calls(
-        stop("a.ndz", "<OK>Stopped serving &apos;a.ndz&apos; at 224.0.0.5:7000</OK>"),
+        stop("a.ndz", "<OK>Stopped serving &apos;a.ndz&apos; at 224.0.0.5:7000</OK>")._replace(
+            sent="blocks_sent=7 bandwidth=80"
+        ),
         stop("b.ndz", NOT_STOPPED.format(image="b.ndz")),
         listing(("b.ndz", 7001)),
         own("b.ndz", 7001),
     ):
         ended = run_module(frisbee_server.main, STOPPED)
     assert not ended.failed
+    assert [(s.get("blocks_sent"), s.get("bandwidth")) for s in ended.results["streams"]] == [
+        (7, 80.0),
+        (None, None),
+    ]
     assert [stream["changed"] for stream in ended.results["streams"]] == [True, True]
     assert [stream["state"] for stream in ended.results["streams"]] == ["stopped", "still_used"]
     assert ended.results["streams"][1]["msg"] == "still used by others"

@@ -53,8 +53,18 @@ def test_nothing_is_known_where_nothing_was_told(asked):
 def test_disks_hold_what_the_last_run_that_wrote_has_left(asked, tmp_path):
     ran(tmp_path, "r1", BEGAN + 9, **{"node1-1": "client_failed"})
     ran(tmp_path, "r0", BEGAN + 3)
-    (tmp_path / "runs" / "odd").mkdir()
-    (tmp_path / "runs" / "odd" / "result.json").write_text("[]")
+    text = (tmp_path / "runs" / "r0" / "result.json").read_text()
+    newest = {**json.loads(text), "ended_at": BEGAN + 99}
+    no_nodes = {**newest, "nodes": {"node1-1": 3}}
+    for name, said in {
+        "list": [],
+        "text": {**newest, "ended_at": "soon"},
+        "odd": no_nodes,
+        # Of a later version, which may mean anything by it.
+        "new": {**newest, "schema": 2},
+    }.items():
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "result.json").write_text(json.dumps(said))
     found = overview.gather(asked, None, BEGAN)
     assert {name: node["disk"]["whole"] for name, node in found["nodes"].items()} == {
         **dict.fromkeys(NODES, True),
@@ -86,3 +96,38 @@ def test_nodes_without_coordinates_stand_below(asked):
     asked["nodes"]["node2-2"].update(x=None, y=None)
     told = overview.lines(overview.gather(asked, None, BEGAN))
     assert told[2:6] == ["y/x  1  2", "1   +. -.", "2   +.", "  ?.  node2-2"]
+
+
+def test_nodes_of_which_the_same_is_known_are_one_line(asked):
+    silent = {
+        name: {"kind": "none", "identity": "", "up_seconds": None, "msg": f"no route to 10.11.{i}.1 port 22"}
+        for i, name in enumerate(NODES)
+    }
+    told = overview.lines(overview.gather(asked, silent, BEGAN))
+    (line,) = [line for line in told if line.startswith("runs: ")]
+    assert line == f"runs: no answer by SSH: no route to its address port 22: 4 nodes: {' '.join(NODES)}"
+
+
+@pytest.mark.parametrize(
+    ("bandwidths", "rates"),
+    [((None,), [50.0]), ((None, None), [None, None]), ((80.0, 20.0), [80.0, 20.0])],
+)
+def test_the_rate_of_a_stream_is_its_own(asked, bandwidths, rates):
+    streams = [{"image": f"{i}.ndz", "port": 7000 + i, "bandwidth": b} for i, b in enumerate(bandwidths)]
+    asked["found"]["streams"] = [{"item": {"url": "http://f"}, "bandwidth": 50.0, "streams": streams}]
+    assert [s["rate_mbit"] for s in overview.gather(asked, None, BEGAN)["streams"]] == rates
+
+
+@pytest.mark.parametrize("said", ["[]", "{", '{"nodes": {"node1-1": 3}}', '{"nodes": {"n": {"steps": 1}}}'])
+def test_a_damaged_record_of_a_run_under_way_is_no_end(asked, tmp_path, said):
+    folder = tmp_path / "runs" / "other"
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text(said)
+    mine = claims.Claims(claims.Holder("other", "eve", 7, BEGAN))
+    try:
+        mine.take({path: name for path, name in guarding.paths(asked).items() if name == "node1-1"})
+        found = overview.gather(asked, None, BEGAN)
+    finally:
+        mine.release()
+    assert found["nodes"]["node1-1"]["claim"]["run"] == "other"
+    assert found["nodes"]["node1-1"]["link"] is None

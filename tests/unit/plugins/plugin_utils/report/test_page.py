@@ -56,6 +56,12 @@ class Parsed(html.parser.HTMLParser):
         return {a["data-name"]: a for a in self.all("li", "data-name")}
 
 
+def stream(image, **told):
+    """Return what result.json says of a stream; what a service does not tell is None."""
+    known = dict.fromkeys(("blocks_sent", "blocks_repeated", "bandwidth"))
+    return {"image": image, "domain": "grid", "address": "239.1.1.1", "port": 7000, **known, **told}
+
+
 def many(nodes, *, evidence="", failing=0, tries=1, name="node{x}-{y}", groups=2):
     """Return the result of a run of so many nodes, each ``failing``-th of which has failed."""
     found = {}
@@ -82,6 +88,7 @@ def many(nodes, *, evidence="", failing=0, tries=1, name="node{x}-{y}", groups=2
             "group": f"g{i % groups}",
             "image": f"i{i % groups}.ndz",
             "domain": "grid",
+            "control_ip": f"10.10.{i % 20 + 1}.{i // 20 + 1}",
             "outcome": "no_boot" if bad else "imaged",
             "evidence": evidence if bad else "",
             "bytes_written": 10**9,
@@ -95,12 +102,14 @@ def many(nodes, *, evidence="", failing=0, tries=1, name="node{x}-{y}", groups=2
         common = {"quorum": "100%", "needed": len(names), "imaged": 1, "total": len(names), "passed": False}
         listed.append({"label": f"g{g}", "image": f"i{g}.ndz", "nodes": names, **common})
     return {
+        "schema": 1,
         "run": "r1",
         "started_at": BEGAN,
         "ended_at": BEGAN + 200,
         "passed": False,
         "left_behind": [],
         "groups": listed,
+        "streams": [stream(f"i{g}.ndz") for g in range(groups)],
         "timeline": [
             {"step": "client", "began_at": BEGAN + 3, "ended_at": BEGAN + 150, "cpu_seconds": 1.5},
         ],
@@ -110,7 +119,7 @@ def many(nodes, *, evidence="", failing=0, tries=1, name="node{x}-{y}", groups=2
 
 def progress(document):
     return [
-        {"event": "progress", "node": name, "at": BEGAN + 41 + percent, "percent": percent}
+        {"event": "progress", "node": name, "at": BEGAN + 41 + percent * 0.49, "percent": percent}
         for name in document["nodes"]
         for percent in range(0, 101, 2)
     ]
@@ -170,11 +179,6 @@ def test_coordinates_make_the_grid():
     places = {name: tuple(map(int, name[4:].split("-"))) for name in document["nodes"]}
     (grid,) = Parsed(page.make(document, places=places)).all("svg", "aria-label")
     assert grid["viewbox"] == "0 0 20 2"
-    told = [
-        {"event": "run", "at": BEGAN, "nodes": [{"name": n, "x": y, "y": x} for n, (x, y) in places.items()]}
-    ]
-    (grid,) = Parsed(page.make(document, events=told)).all("svg", "aria-label")
-    assert grid["viewbox"] == "0 0 2 20"
     # Two nodes in one place would hide each other.
     places = dict.fromkeys(places, (1, 1))
     (grid,) = Parsed(page.make(document, places=places)).all("svg", "aria-label")
@@ -183,25 +187,87 @@ def test_coordinates_make_the_grid():
 
 def test_where_the_time_went():
     document = many(3, groups=1)
-    stream = [{"event": "stream", "at": BEGAN, "image": "i0.ndz", "rate": 10e6}]
-    text = " ".join(Parsed(page.make(document, sizes={"i0.ndz": 245_000_000}, events=stream)).text.split())
+    # 245 MB need 22 s of 49.
+    document["streams"] = [stream("i0.ndz", bandwidth=1114 / 1024 * 90)]
+    text = " ".join(Parsed(page.make(document, sizes={"i0.ndz": 245_000_000})).text.split())
     # Of 200 s: reset at 3, up at 40, writes from 41 for 49 s, boots from 160 to 180.
-    assert "g0node3-1others, steps2 %0 %19 %0 %25 %0 %10 %45 %50 %" in text
+    assert "g0node3-1others, steps2 %0 %19 %0 %25 %0 %10 %45 %44 %" in text
 
 
-def test_rates_come_from_streams_or_else_from_nodes():
+def test_rates_come_from_what_nodes_say_of_their_progress():
     document = many(4)
-    assert not any("chart" in a.get("class", "") for a in Parsed(page.make(document)).all("svg"))
-    text = Parsed(page.make(document, events=progress(document))).text
-    # 2 GB in 100 s.
-    assert "g0: 20.0 on average, 20.0 at most" in text
-    stream = [
-        {"event": "stream", "at": BEGAN + i, "image": "i0.ndz", "rate": 1e6 * i, "repeated": i}
+    assert not any("chart" in a.get("class", "") for a in Parsed(page.make(document)).all("div"))
+    found = Parsed(page.make(document, events=progress(document)))
+    assert any("chart" in a.get("class", "") for a in found.all("div"))
+    # 1 GB in 49 s.
+    mean, most = re.search(r"g0: ([0-9.]+) on average, ([0-9.]+) at most", found.text).groups()
+    assert 19.5 < float(mean) < 20.5
+    assert 20 < float(most) < 21
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"percent": 100, "bytes": 10**9},
+        # The bytes of a client are seen up to a second later than its per cent.
+        {"percent": 100, "bytes": 0},
+        # Of a client of 2006 nothing else is known.
+        {"bytes": 10**9},
+        # The client reads the disk back, and is at the beginning of that.
+        {"percent": 1, "bytes": 10**9, "msg": "verifying"},
+        {"percent": 99, "bytes": 0, "msg": "verifying"},
+    ],
+)
+def test_a_rate_is_what_was_written_in_the_time_that_it_took(last):
+    document = many(1, groups=1)
+    told = [{"event": "progress", "node": "node1-1", "at": BEGAN + 41.2, "bytes": 0}]
+    told += [{"event": "progress", "node": "node1-1", "at": BEGAN + 89.9, **last}]
+    text = Parsed(page.make(document, events=told)).text
+    assert "g0: 20.4 on average" in text
+
+
+def test_no_rate_is_taken_over_less_than_a_second():
+    """Nodes are told of once a second, and of their end at once: a moment says nothing."""
+    document = many(1, groups=1)
+    client = document["nodes"]["node1-1"]["steps"]["client"]
+    client["ended_at"] = client["started_at"] + 2.5
+    steps = ((2.0, 10), (2.001, 100))
+    told = [
+        {"event": "progress", "node": "node1-1", "at": BEGAN + 41 + at, "percent": percent, "bytes": 0}
+        for at, percent in steps
+    ]
+    most = re.search(r"on average, ([0-9.]+) at most", Parsed(page.make(document, events=told)).text)
+    assert float(most[1]) <= 1000
+
+
+def test_what_a_failed_node_wrote_counts_as_far_as_it_was_told():
+    document = many(1, groups=1, failing=1)
+    document["nodes"]["node1-1"]["bytes_written"] = None
+    told = [
+        {"event": "progress", "node": "node1-1", "at": BEGAN + 10 + i, "percent": i, "bytes": 10**7 * i}
         for i in range(5)
     ]
-    text = Parsed(page.make(document, events=[*progress(document), *stream])).text
-    assert "g0: 2.0 on average, 4.0 at most" in text
-    assert "blocks repeated" in text
+    assert "g0: 10.0 on average" in Parsed(page.make(document, events=told)).text
+
+
+def test_repeated_blocks_are_those_of_all_streams_of_a_group():
+    document = many(4)
+    told = Parsed(page.make(document)).text
+    assert told.count("unknown") == 4
+    document["streams"] = [
+        stream("i0.ndz", blocks_sent=75, blocks_repeated=10),
+        # Of another domain, and no node of the group is there.
+        stream("i0.ndz", blocks_sent=900, blocks_repeated=900, domain="sb1"),
+        stream("i1.ndz", blocks_sent=0, blocks_repeated=0),
+    ]
+    told = Parsed(page.make(document)).text
+    assert "10 of 75 (13 %)" in told
+    assert "0 of 0" in told
+    name = next(name for name, node in document["nodes"].items() if node["image"] == "i0.ndz")
+    document["nodes"][name]["domain"] = "sb1"
+    assert "910 of 975 (93 %)" in Parsed(page.make(document)).text
+    document["streams"][1]["blocks_repeated"] = None
+    assert "(93 %)" not in Parsed(page.make(document)).text
 
 
 def test_round_trips_are_shown_when_they_were_measured(tmp_path):
@@ -237,8 +303,7 @@ _ANY = st.one_of(
     st.lists(
         st.fixed_dictionaries(
             {"event": st.sampled_from(["node", "progress", "stream", "run"]), "at": st.integers(0, 2**70)},
-            optional=dict.fromkeys(("node", "percent", "bytes", "rate", "repeated"), _ANY)
-            | {"nodes": st.lists(st.dictionaries(st.sampled_from("xy"), _ANY)), "image": st.just("i0.ndz")},
+            optional=dict.fromkeys(("node", "percent", "bytes", "msg"), _ANY),
         )
     )
 )

@@ -46,15 +46,46 @@ def test_flaky_nodes_stand_first_those_that_never_work_next(tmp_path):
 
 def test_what_is_no_result_is_named_and_the_rest_is_shown(tmp_path):
     put(tmp_path, "good", many(2))
-    for name, text in {"empty": "", "list": "[]", "odd": '{"nodes": {"a": 3}}', "cut": '{"run'}.items():
-        put(tmp_path, name, text)
+    good = many(2)
+    (name, node), *_rest = good["nodes"].items()
+    others = {
+        "empty": "",
+        "list": "[]",
+        "odd": '{"nodes": {"a": 3}}',
+        "cut": '{"run',
+        "deep": "[" * 100_000,
+        "no schema": {key: value for key, value in good.items() if key != "schema"},
+        "no time": {**good, "started_at": float("nan")},
+        "text": {**good, "started_at": "1.5"},
+        "never": {**good, "ended_at": float("inf")},
+        "late": {**good, "ended_at": 10**400},
+        "step": {**good, "nodes": {name: {**node, "steps": {"client": {"ended_at": 10**400}}}}},
+        "tries": {**good, "nodes": {name: {**node, "attempts": None}}},
+        "outcome": {**good, "nodes": {name: {**node, "outcome": ["imaged"]}}},
+    }
+    for what, text in others.items():
+        put(tmp_path, what, text)
+    put(tmp_path, "newer", {**good, "schema": 2})
     (tmp_path / "no run").mkdir()
     found = runs.read(str(tmp_path))
     assert [name for name, _run in found.results] == ["good"]
-    assert sorted(found.damaged) == [
-        (n, "result.json is no result of a run") for n in ("cut", "empty", "list", "odd")
-    ]
+    newer = ("newer", "its schema is not 1, the one that this version of the collection reads")
+    assert sorted(found.damaged) == sorted(
+        [newer, *((name, "result.json is no result of a run") for name in others)]
+    )
     assert "not counted: cut: result.json is no result of a run" in Parsed(runs.make(found)).text
+
+
+def test_what_is_not_shown_is_counted():
+    damaged = [(f"r{number}", "broken") for number in range(23)]
+    text = Parsed(runs.make(runs.Runs([], damaged))).text
+    assert text.count("not counted: r") == 20
+    assert "3 more are not counted" in text
+    document = many(1, groups=1)
+    document["left_behind"] = [f"link {number}" for number in range(21)]
+    text = Parsed(page.make(document)).text
+    assert text.count("left behind: link") == 20
+    assert "1 more left behind" in text
 
 
 def test_names_of_runs_and_nodes_are_text(tmp_path):
