@@ -157,8 +157,7 @@ class CallbackModule(Default):
 
     def v2_playbook_on_task_start(self, task: t.Any, is_conditional: t.Any) -> None:
         """Show the heading of a task that is not ours."""
-        if _is_ours(task) and self._view is not None:
-            self._view.entitle(task.get_name().rpartition(" : ")[2].strip())
+        self._tell_view(task)
         if self._is_quiet(task):
             self._quiet_tasks += 1
             self._waiting_task = task
@@ -166,8 +165,17 @@ class CallbackModule(Default):
         self._show_play()
         super().v2_playbook_on_task_start(task, is_conditional)
 
+    def _tell_view(self, task: t.Any) -> None:
+        if self._view is None:
+            return
+        if _is_ours(task):
+            self._view.entitle(task.get_name().rpartition(" : ")[2].strip())
+        else:
+            self._view.leave()
+
     def v2_playbook_on_handler_task_start(self, task: t.Any) -> None:
         """Show the heading of a handler."""
+        self._tell_view(task)
         self._show_play()
         super().v2_playbook_on_handler_task_start(task)
 
@@ -253,6 +261,10 @@ def _of(result: t.Any, name: str) -> t.Any:
 def _is_ours(task: t.Any) -> bool:
     """Whether a task is one of an action of this collection, or stands in its roles or playbooks."""
     if str(getattr(task, "resolved_action", None) or task.action).startswith(_ACTIONS):
+        return True
+    # The task by which Ansible checks the arguments of a role stands where the role is named.
+    checked = (task.args or {}).get("validate_args_context")
+    if isinstance(checked, dict) and os.path.realpath(str(checked.get("path"))).startswith(_FOLDERS):
         return True
     return _stands_in_ours(task)
 

@@ -114,6 +114,24 @@ def test_ours_that_go_well_say_nothing(play):
     assert play(OURS)[:2] == (0, "")
 
 
+def test_ansible_checks_the_arguments_of_our_role_without_a_word(play, tmp_path):
+    """The task is Ansible's own, and stands where the role is named."""
+    named = "\n".join(
+        f"- {{hosts: all, gather_facts: false, {how}}}"
+        for how in (
+            "roles: [{role: orbit.imaging.testbed, when: false}]",
+            "tasks: [{import_role: {name: orbit.imaging.testbed}, when: false}]",
+        )
+    )
+    assert play(named)[:2] == (0, "")
+    (tmp_path / "roles" / "theirs" / "tasks").mkdir(parents=True)
+    (tmp_path / "roles" / "theirs" / "tasks" / "main.yml").write_text("[]")
+    (tmp_path / "roles" / "theirs" / "meta").mkdir()
+    specs = "argument_specs: {main: {short_description: Theirs, options: {}}}"
+    (tmp_path / "roles" / "theirs" / "meta" / "argument_specs.yml").write_text(specs)
+    assert "Validating arguments" in play("- {hosts: all, gather_facts: false, roles: [theirs]}")[1]
+
+
 def test_ours_beside_those_of_others(play):
     status, said, _errors = play(OURS + OTHERS)
     assert status == 0
