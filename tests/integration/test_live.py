@@ -134,7 +134,7 @@ _TYPES = {"integer": int, "number": (int, float), "text": str, "truth": bool, "l
 
 
 def assert_documented(found):
-    """Each event has the fields that docs/events.md gives it, and no other; all are of the type given there."""
+    """Each event has the fields that docs/events.md gives it, and no other, each of the type given there."""
     text = (ROOT / "docs" / "events.md").read_text()
     rows = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| `")]
     fields = {cells[0].strip(" `"): set(re.findall(r"`(\w+)`", cells[2])) for cells in rows[:8]}
