@@ -147,8 +147,16 @@ class CallbackModule(Default):
         if waiting is not None and waiting is task:
             super().v2_playbook_on_task_start(task, False)
 
+    def v2_playbook_on_vars_prompt(self, *args: t.Any, **kwargs: t.Any) -> None:
+        """A play asks for variables: no table of a run that did not come to its report may be drawn over that."""
+        if self._view is not None:
+            self._view.leave()
+        super().v2_playbook_on_vars_prompt(*args, **kwargs)
+
     def v2_playbook_on_play_start(self, play: t.Any) -> None:
         """Keep the heading until there is something below it."""
+        if self._view is not None:
+            self._view.leave()
         if not self._quiet:
             super().v2_playbook_on_play_start(play)
             return

@@ -162,3 +162,18 @@ def test_verbose_brings_all_back(play):
 def test_other_callbacks_work_beside_the_report(play, callback):
     status, _said, errors = play(OURS, callback=callback, ANSIBLE_CALLBACKS_ENABLED="orbit.imaging.report")
     assert status == 0, errors
+
+
+def test_nothing_is_drawn_over_a_question():
+    """A run that did not come to its report would be shown for ever."""
+
+    class View:
+        left = 0
+
+        def leave(self):
+            self.left += 1
+
+    callback = live.CallbackModule()
+    callback._view = View()
+    callback.v2_playbook_on_vars_prompt("name", prompt="Which one?")
+    assert callback._view.left == 1
