@@ -17,7 +17,8 @@ description:
     the testbed when all have coordinates), and by name the nodes that failed or are slow. At the end, the
     table of M(orbit.imaging.image_report).
   - Without a terminal, with C(TERM=dumb), in CI and under ansible-runner, a line for each group every ten
-    seconds, when a step begins and when a node fails.
+    seconds, when a step begins, and when a node fails or is tried again.
+  - While tasks of others run there is no table, and there are no such lines.
   - Tasks of this collection that go well print nothing else. C(-v) shows them as usual. All other tasks, and
     all failures, look as with Ansible's default callback.
   - When nobody reads the output any more, the run is ended.
@@ -148,7 +149,7 @@ class CallbackModule(Default):
             super().v2_playbook_on_task_start(task, False)
 
     def v2_playbook_on_vars_prompt(self, *args: t.Any, **kwargs: t.Any) -> None:
-        """A play asks for variables: no table of a run that did not come to its report may be drawn over that."""
+        """Draw no table, such as that of a run which did not come to its report, over a question."""
         if self._view is not None:
             self._view.leave()
         super().v2_playbook_on_vars_prompt(*args, **kwargs)
