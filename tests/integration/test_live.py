@@ -154,7 +154,7 @@ def test_a_table_on_a_terminal_and_the_report_at_the_end(testbed, columns, rows)
     for words in ("TASK [", "PLAY", "ok:", "changed:", "skipping:", LEGEND, "Traceback", "WARNING"):
         assert words not in seen
     assert "6 of 6 nodes imaged" in seen
-    assert seen.rstrip().splitlines()[-1].endswith("result.json") or "Record of the run" in seen
+    assert seen.rstrip().splitlines()[-1].endswith("report.html")
     # The cursor is not hidden, so nobody has to bring it back.
     assert "\x1b[?25" not in terminal.written
     for words in ("Write the images", "See every node run its new disk", "senders", "━", "✔", LEGEND):
@@ -399,7 +399,7 @@ def test_other_callbacks_keep_working(testbed, tmp_path, callback):
     if callback == "json":
         assert json.loads(done.stdout)["node1-1"]["failures"] == 0
     else:
-        assert people.rstrip().splitlines()[-1].startswith("Record of the run: ")
+        assert people.rstrip().splitlines()[-1].startswith("Page of the run: ")
 
 
 def test_somebody_else_listens_and_the_report_is_shown_all_the_same(testbed, tmp_path):
