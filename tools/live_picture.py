@@ -31,7 +31,7 @@ def main() -> None:
     for event in events:
         if event["at"] <= now:
             board.hear(event)
-    board.title = TITLES.get(board.step, board.step)
+    board.entitle(TITLES.get(board.step, board.step), now)
     console = Console(record=True, width=80, height=23, force_terminal=True, file=io.StringIO())
     console.print(screen.picture(board, 79, 23, now))
     svg = console.export_svg(title="ansible-playbook -i lab.orbit.yml orbit.imaging.image")

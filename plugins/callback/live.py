@@ -17,7 +17,8 @@ description:
     the testbed when all have coordinates), and by name the nodes that failed or are slow. At the end, the
     table of M(orbit.imaging.image_report).
   - Without a terminal, with C(TERM=dumb), in CI and under ansible-runner, a line for each group every ten
-    seconds, when a step begins and when a node fails.
+    seconds, when a step begins, and when a node fails or is tried again.
+  - While tasks of others run there is no table, and there are no such lines.
   - Tasks of this collection that go well print nothing else. C(-v) shows them as usual. All other tasks, and
     all failures, look as with Ansible's default callback.
   - When nobody reads the output any more, the run is ended.
@@ -89,7 +90,7 @@ class CallbackModule(Default):
             if terminal and not lacks
             else None
         )
-        view = View(lambda line: self._display.display(line), screen)
+        view = View(self._say, screen)
         # Without rich, tasks speak for themselves, and only the report is shown here.
         listener = Listener(
             "report" if lacks else "live", view.hear, (lambda: None) if lacks else view.tick, 0.1
@@ -104,6 +105,10 @@ class CallbackModule(Default):
         if screen is not None:
             atexit.register(view.end)
             _print_aside(self._display, view)
+
+    def _say(self, line: str) -> None:
+        """Show a line, by what Ansible's display is by then."""
+        self._display.display(line)
 
     def v2_playbook_on_stats(self, stats: t.Any) -> None:
         """Show the recap, if there is more to it than what the report says, and the report."""
@@ -147,8 +152,16 @@ class CallbackModule(Default):
         if waiting is not None and waiting is task:
             super().v2_playbook_on_task_start(task, False)
 
+    def v2_playbook_on_vars_prompt(self, *args: t.Any, **kwargs: t.Any) -> None:
+        """Draw no table, such as that of a run which did not come to its report, over a question."""
+        if self._view is not None:
+            self._view.leave()
+        super().v2_playbook_on_vars_prompt(*args, **kwargs)
+
     def v2_playbook_on_play_start(self, play: t.Any) -> None:
         """Keep the heading until there is something below it."""
+        if self._view is not None:
+            self._view.leave()
         if not self._quiet:
             super().v2_playbook_on_play_start(play)
             return
@@ -157,8 +170,7 @@ class CallbackModule(Default):
 
     def v2_playbook_on_task_start(self, task: t.Any, is_conditional: t.Any) -> None:
         """Show the heading of a task that is not ours."""
-        if _is_ours(task) and self._view is not None:
-            self._view.entitle(task.get_name().rpartition(" : ")[2].strip())
+        self._tell_view(task)
         if self._is_quiet(task):
             self._quiet_tasks += 1
             self._waiting_task = task
@@ -166,8 +178,17 @@ class CallbackModule(Default):
         self._show_play()
         super().v2_playbook_on_task_start(task, is_conditional)
 
+    def _tell_view(self, task: t.Any) -> None:
+        if self._view is None:
+            return
+        if _is_ours(task):
+            self._view.entitle(task.get_name().rpartition(" : ")[2].strip())
+        else:
+            self._view.leave()
+
     def v2_playbook_on_handler_task_start(self, task: t.Any) -> None:
         """Show the heading of a handler."""
+        self._tell_view(task)
         self._show_play()
         super().v2_playbook_on_handler_task_start(task)
 
@@ -253,6 +274,10 @@ def _of(result: t.Any, name: str) -> t.Any:
 def _is_ours(task: t.Any) -> bool:
     """Whether a task is one of an action of this collection, or stands in its roles or playbooks."""
     if str(getattr(task, "resolved_action", None) or task.action).startswith(_ACTIONS):
+        return True
+    # The task by which Ansible checks the arguments of a role stands where the role is named.
+    checked = (task.args or {}).get("validate_args_context")
+    if isinstance(checked, dict) and os.path.realpath(str(checked.get("path"))).startswith(_FOLDERS):
         return True
     return _stands_in_ours(task)
 

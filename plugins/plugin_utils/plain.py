@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The orbit.imaging authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Turn values that come out of templates into plain Python data."""
+"""Turn values that come out of templates into plain Python data, and what nodes say into plain text."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def plain(value: t.Any) -> t.Any:
         if isinstance(value, kind):
             return kind(value)
     return value
+
+
+def printable(text: str) -> str:
+    """Return ``text`` as a line that does nothing to a terminal: controls and ends of lines become blanks."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _text(value: t.Any) -> str:

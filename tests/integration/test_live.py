@@ -130,6 +130,22 @@ def events_of(testbed):
     return [json.loads(line) for line in text.splitlines()]
 
 
+_TYPES = {"integer": int, "number": (int, float), "text": str, "truth": bool, "list": list, "mapping": dict}
+
+
+def assert_documented(found):
+    """Each event has the fields that docs/events.md gives it, and no other, each of the type given there."""
+    text = (ROOT / "docs" / "events.md").read_text()
+    rows = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    fields = {cells[0].strip(" `"): set(re.findall(r"`(\w+)`", cells[2])) for cells in rows[:8]}
+    types = {cells[0].strip(" `"): _TYPES[cells[1].strip()] for cells in rows[8:]}
+    for event in found:
+        assert set(event) <= fields[event["event"]] | {"v", "at", "run", "event"}, event
+        for name, value in event.items():
+            assert isinstance(value, types[name]), (name, event)
+            assert not isinstance(value, bool) or types[name] is bool, (name, event)
+
+
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (200, 50)])
 def test_a_table_on_a_terminal_and_the_report_at_the_end(testbed, columns, rows):
     with Terminal(command(testbed), columns, rows) as terminal:
@@ -138,7 +154,7 @@ def test_a_table_on_a_terminal_and_the_report_at_the_end(testbed, columns, rows)
     for words in ("TASK [", "PLAY", "ok:", "changed:", "skipping:", LEGEND, "Traceback", "WARNING"):
         assert words not in seen
     assert "6 of 6 nodes imaged" in seen
-    assert seen.rstrip().splitlines()[-1].endswith("result.json") or "Record of the run" in seen
+    assert seen.rstrip().splitlines()[-1].endswith("report.html")
     # The cursor is not hidden, so nobody has to bring it back.
     assert "\x1b[?25" not in terminal.written
     for words in ("Write the images", "See every node run its new disk", "senders", "━", "✔", LEGEND):
@@ -151,6 +167,7 @@ def test_programs_hear_what_happens(testbed):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = events_of(testbed)
+    assert_documented(found)
     assert {event["run"] for event in found} == {newest_run(testbed).name}
     first, last = found[0], found[-1]
     assert first["event"] == "run"
@@ -243,10 +260,50 @@ def test_failed_nodes_are_named_while_others_go_on(testbed, order):
     assert "○ node1-1: try 2 after no_boot" in drawn
     assert len(re.findall(r"^\[ *[0-9.]+ s\]  node1-1: failed: no_boot: ", seen, re.MULTILINE)) == 1
     assert "fatal: [node1-1]: FAILED!" in seen
+    assert_documented(events_of(testbed))
     # Whatever was printed meanwhile, nothing is left of the table.
     assert LEGEND not in seen
     assert "━" not in seen
     assert "5 of 6 nodes imaged" in seen
+
+
+def test_check_mode_shows_no_node_that_boots(testbed):
+    done = subprocess.run(
+        command(testbed, "--check"), cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "sender.ndz: Write the images (check mode): 3 waiting\n" in done.stdout
+    assert "booting" not in done.stdout
+    assert "Check mode: no node, link or stream was touched." in done.stdout
+    assert_documented(events_of(testbed))
+
+
+OWN = """\
+- hosts: all
+  gather_facts: false
+  pre_tasks:
+    - ansible.builtin.debug: {msg: before}
+      run_once: true
+  roles:
+    - {role: orbit.imaging.image, when: inventory_hostname == 'node1-1'}
+  tasks:
+    - ansible.builtin.debug: {msg: after}
+      run_once: true
+"""
+
+
+def test_in_a_playbook_of_ones_own_only_others_speak(testbed, tmp_path):
+    (tmp_path / "own.yml").write_text(OWN)
+    arguments = [*command(testbed, "--limit", "node1-1"), "-e", "orbit_image=sender.ndz"]
+    arguments[arguments.index(IMAGE)] = str(tmp_path / "own.yml")
+    with Terminal(arguments) as terminal:
+        assert terminal.end() == 0, terminal.written
+        seen = terminal.seen
+    assert "Write the images" in terminal.written
+    tasks = re.findall(r"^TASK \[(.*)\]", seen, re.MULTILINE)
+    assert [task.rpartition(".")[2] for task in tasks] == ["debug"] * 2
+    assert seen.index("before") < seen.index("after") < seen.index("PLAY RECAP") < seen.index("1 of 1 nodes")
+    assert LEGEND not in seen
 
 
 def test_ctrl_c_takes_the_table_away(testbed, order):
@@ -342,7 +399,7 @@ def test_other_callbacks_keep_working(testbed, tmp_path, callback):
     if callback == "json":
         assert json.loads(done.stdout)["node1-1"]["failures"] == 0
     else:
-        assert people.rstrip().splitlines()[-1].startswith("Record of the run: ")
+        assert people.rstrip().splitlines()[-1].startswith("Page of the run: ")
 
 
 def test_somebody_else_listens_and_the_report_is_shown_all_the_same(testbed, tmp_path):

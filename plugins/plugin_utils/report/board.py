@@ -15,8 +15,12 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Eve
 
 #: All states of a node here; before its first boot it waits.
 ALL_STATES = ("waiting", *STATES)
-#: The steps of a run that are worth a picture.
-_SHOWN = ("link", "serve", "reset", "client", "unlink", "stop", "boot", "proof")
+# The steps before a node is touched: they are over in a moment, unless a service is silent.
+_EARLY = ("images", "known", "linkable")
+# The steps after which a node that has not failed has its image.
+_WRITTEN = ("unlink", "stop", "boot", "proof")
+# Of a node that has less than this, nobody knows how long the rest takes.
+_KNOWN = 3
 # A node is slow when it is so many per cent behind the middle one of its group.
 _BEHIND = 25
 
@@ -31,6 +35,8 @@ class Cell:
     y: int | None = None
     state: str = "waiting"
     percent: int = 0
+    #: When its client began to write, in seconds since 1970; None until it does.
+    since: float | None = None
     rate: float | None = None
     doing: str = ""
     attempt: int = 1
@@ -49,9 +55,10 @@ class Board:
     """A run as its events tell it; of several runs, the last one."""
 
     def __init__(self) -> None:
-        #: Lines of the reports of all runs, and of what people must know at once.
+        #: Lines of the reports of all runs, of what people must know at once, and of attempts.
         self.report: list[str] = []
         self.news: list[str] = []
+        self.retries: list[str] = []
         #: How the step is called; its own name unless somebody knows better.
         self.title = ""
         self._begin("", 0.0)
@@ -62,14 +69,28 @@ class Board:
         self.step = ""
         self.step_began = now
         self.over = False
+        self.check = False
         self.nodes: dict[str, Cell] = {}
         self.groups: dict[str, str] = {}
-        self._first: dict[str, float] = {}
 
     @property
     def shown(self) -> bool:
         """Whether there is something to see."""
-        return bool(self.groups) and self.step in _SHOWN and not self.over
+        return bool(self.groups and self.step) and not self.over
+
+    @property
+    def early(self) -> bool:
+        """Whether no node has been touched yet."""
+        return self.step in _EARLY
+
+    @property
+    def heading(self) -> str:
+        """What is done now."""
+        return (self.title or self.step) + (" (check mode)" if self.check else "")
+
+    def entitle(self, title: str, now: float) -> None:
+        """What begins now is called ``title``."""
+        self.title, self.step_began = title, now
 
     def hear(self, event: Event) -> None:
         """Take an event."""
@@ -83,6 +104,7 @@ class Board:
             _HEAR[kind](self, event)
 
     def _run(self, event: Event) -> None:
+        self.check = event.get("check", False)
         for group in event.get("groups", []):
             self.groups[group["group"]] = group["image"]
         for node in event.get("nodes", []):
@@ -93,9 +115,10 @@ class Board:
         if event.get("state") != "began":
             return
         self.step, self.step_began = event["step"], event["at"]
-        waiting = {"client": ("waiting",), "proof": ("imaged",)}.get(self.step, ())
+        # In check mode no node boots.
+        waiting = {"client": "waiting", "proof": "imaged"}.get(self.step) if not self.check else None
         for cell in self.nodes.values():
-            if cell.state in waiting:
+            if cell.state == waiting:
                 cell.state = "booting"
 
     def _node(self, event: Event) -> None:
@@ -105,7 +128,7 @@ class Board:
         cell.state = event.get("state", cell.state)
         cell.cause, cell.words = event.get("cause", ""), event.get("msg", "")
         if cell.state == "imaging":
-            self._first.setdefault(cell.group, event["at"])
+            cell.since = event["at"]
         if cell.state == "failed":
             self.news.append(f"{self._clock(event['at'])}  {line_of(event)}")
 
@@ -119,8 +142,9 @@ class Board:
     def _attempt(self, event: Event) -> None:
         cell = self.nodes.get(event["node"])
         if cell is not None:
-            cell.state, cell.percent, cell.rate, cell.doing = "booting", 0, None, ""
+            cell.state, cell.percent, cell.since, cell.rate, cell.doing = "booting", 0, None, None, ""
             cell.attempt, cell.cause = event.get("attempt", cell.attempt), event.get("cause", "")
+            self.retries.append(f"{self._clock(event['at'])}  {line_of(event)}")
 
     def _report(self, event: Event) -> None:
         self.over = True
@@ -142,21 +166,32 @@ class Board:
     def percent(self, group: str) -> int:
         """Return how far a group is with its image, nodes that failed left aside."""
         rest = [cell for cell in self.members(group) if cell.state != "failed"]
-        if self.step in ("unlink", "stop", "boot", "proof"):
+        if self.step in _WRITTEN and not self.check:
             return 100 if rest else 0
         return sum(cell.done for cell in rest) // len(rest) if rest else 0
 
     def rate(self, group: str) -> float | None:
-        """Return how fast the middle one of the nodes that are written is written, in bytes a second."""
-        rates = [c.rate for c in self.members(group) if c.state == "imaging" and c.rate and not c.doing]
-        return statistics.median(rates) if rates else None
+        """Return how fast a node is written now, in bytes a second; None when nobody knows.
+
+        It is the mean of the nodes that are written: each writes in bursts, at moments of its own.
+        """
+        rates = [cell.rate for cell in self._written(group) if cell.rate is not None]
+        return statistics.fmean(rates) if rates else None
 
     def seconds_left(self, group: str, now: float) -> float | None:
-        """Return how long the writing of a group goes on if it goes on like this; None when nobody knows."""
-        percent, first = self.percent(group), self._first.get(group)
-        if first is None or not 3 <= percent < 100 or self.step != "client":
-            return None
-        return (now - first) * (100 - percent) / percent
+        """Return when the last of the nodes that are written now has its image, if each goes on as it does.
+
+        None when nobody knows.
+        """
+        left = [
+            (now - cell.since) * (100 - cell.done) / cell.done
+            for cell in self._written(group)
+            if cell.since is not None and cell.done >= _KNOWN
+        ]
+        return max(left) if left and self.step == "client" else None
+
+    def _written(self, group: str) -> list[Cell]:
+        return [cell for cell in self.members(group) if cell.state == "imaging" and not cell.doing]
 
     def troubles(self) -> list[tuple[str, str, str]]:
         """Return name, state and words of the nodes that failed, and then of those that are slow."""
@@ -201,14 +236,16 @@ class Board:
     def line(self, group: str, now: float) -> str:
         """Return in words what a group does, without the time."""
         words = [f"{number} {state}" for state, number in self.counts(group).items()]
-        if self.step == "client":
-            words.append(f"{self.percent(group)} %")
+        if self.step == "client" and not self.check:
+            words += [f"{self.percent(group)} %", *self.pace(group, now)]
+        return f"{self.groups[group]}: {self.heading}: {', '.join(words)}"
+
+    def pace(self, group: str, now: float) -> list[str]:
+        """Return in words how fast a group is written and how long that goes on, as far as it is known."""
         rate, left = self.rate(group), self.seconds_left(group, now)
-        if rate is not None:
-            words.append(f"{rate / 1e6:.1f} MB/s")
-        if left is not None:
-            words.append(f"{left:.0f} s left")
-        return f"{self.groups[group]}: {self.title or self.step}: {', '.join(words)}"
+        # What is less are the messages of the clients.
+        words = [f"{rate / 1e6:.1f} MB/s"] if rate is not None and rate >= 0.05e6 else []
+        return words if left is None else [*words, f"{left:.0f} s left"]
 
     def _clock(self, now: float) -> str:
         return f"[{max(0.0, now - self.began):6.1f} s]"

@@ -52,6 +52,7 @@ class Listener:
         self._pause = pause
         self._process = os.getpid()
         self._former = os.environ.get(events.ADDRESS)
+        self._outlet = events.Outlet(self._former or "")
         self._address = events.callback_address(shows, secrets.token_hex(8))
         self._over = threading.Event()
         self._reading = threading.RLock()
@@ -77,7 +78,10 @@ class Listener:
         with self._reading:
             while (event := self._receive()) is not False:
                 if event:
-                    self._hear(t.cast(Event, event))
+                    # One that says something else than ours do must not end the listening.
+                    with contextlib.suppress(AttributeError, LookupError, TypeError, ValueError):
+                        self._hear(t.cast(Event, event))
+            self._outlet.flush()
 
     def close(self) -> None:
         """Stop listening; the environment is as it was before."""
@@ -94,6 +98,7 @@ class Listener:
             self._socket.sendto(b"", events.kernel_address(self._address))
         self._thread.join(5.0)
         self._socket.close()
+        self._outlet.close()
 
     def _receive(self) -> dict[str, t.Any] | t.Literal[False] | None:
         """Return the next event, None for what is none of ours, False when there is nothing now."""
@@ -107,9 +112,8 @@ class Listener:
         ):
             return None
         # The empty one is that by which close() wakes the thread.
-        if self._former and line:
-            with contextlib.suppress(OSError, ValueError):
-                self._socket.sendto(line, events.kernel_address(self._former))
+        if line:
+            self._outlet.put(line)
         try:
             event = json.loads(line)
         except ValueError:

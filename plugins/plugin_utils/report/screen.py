@@ -21,6 +21,7 @@ try:
 except ImportError:
     HAS_RICH = False
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import printable
 from ansible_collections.orbit.imaging.plugins.plugin_utils.report.board import Board, Cell
 
 #: Character and style of each state.
@@ -55,7 +56,7 @@ def picture(board: Board, width: int, height: int, now: float | None = None) -> 
 
 
 def _title(board: Board, now: float) -> list[Text]:
-    row = Text(board.title or board.step, "bold")
+    row = Text(board.heading, "bold")
     row.append(f"    {max(0.0, now - board.step_began):.0f} s", "default")
     row.append(f"    {len(board.nodes)} nodes, {max(0.0, now - board.began):.0f} s in all", "dim")
     return [row]
@@ -147,15 +148,19 @@ def _groups(board: Board, width: int, now: float) -> list[Text]:
     image = min(18, max(map(len, board.groups.values()), default=0)) if width >= 60 else 0
     right = max((row.cell_len for row in counts.values()), default=0)
     middle = max((len(words) for words in numbers.values()), default=0)
-    bar = min(40, width - label - image - middle - right - (8 if image else 6))
+    length = min(40, width - label - image - middle - right - (8 if image else 6))
+    if label + middle + right + 4 > width:
+        # How many nodes are in which state is worth more than a rate.
+        numbers = {group: words[:5] for group, words in numbers.items()}
+        middle = 5
     rows = []
     for group in board.groups:
         row = Text(f"{group[:label]:<{label}}  ")
         if image:
             row.append(f"{board.groups[group][:image]:<{image}}  ", "dim")
-        if bar >= 5:
-            full = bar * board.percent(group) // 100
-            row.append("━" * full, "green").append("─" * (bar - full), "dim").append("  ")
+        if length >= 5:
+            full = length * board.percent(group) // 100
+            row.append("━" * full, "green").append("─" * (length - full), "dim").append("  ")
         row.append(f"{numbers[group]:<{middle}}  ")
         row.append_text(counts[group])
         rows.append(row)
@@ -163,13 +168,7 @@ def _groups(board: Board, width: int, now: float) -> list[Text]:
 
 
 def _numbers(board: Board, group: str, now: float) -> str:
-    words = [f"{board.percent(group):3d} %"]
-    rate, left = board.rate(group), board.seconds_left(group, now)
-    if rate is not None:
-        words.append(f"{rate / 1e6:.1f} MB/s")
-    if left is not None:
-        words.append(f"{left:.0f} s left")
-    return "  ".join(words)
+    return "  ".join([f"{board.percent(group):3d} %", *board.pace(group, now)])
 
 
 def _counts(counts: t.Mapping[str, int]) -> Text:
@@ -182,8 +181,7 @@ def _troubles(board: Board, height: int) -> list[Text]:
     for name, state, words in found:
         look, style = LOOKS[state]
         row = Text(f"{look} {name}: ", style)
-        # What comes from nodes and services may hold anything.
-        row.append("".join(c if c.isprintable() else " " for c in words), "default")
+        row.append(printable(words), "default")
         rows.append(row)
     if len(rows) <= height:
         return rows

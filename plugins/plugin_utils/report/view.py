@@ -41,6 +41,8 @@ class View:
         # Nothing is printed by others while this is held, so it cannot be part of a deadlock.
         self._lock = threading.RLock()
         self._printing = 0
+        # Whether a task runs that is not of this collection.
+        self._among_others = False
         self._news = False
         self._next = 0.0
         self._clock = 0.0
@@ -54,14 +56,24 @@ class View:
             self._news = True
 
     def entitle(self, title: str) -> None:
-        """The step that begins now is called so."""
+        """What begins now is called so."""
         with self._lock:
-            self.board.title = title
+            self.board.entitle(title, time.time())
+            self._among_others, self._news = False, True
+
+    def leave(self) -> None:
+        """What begins now is none of the run's: it must not be drawn over."""
+        with self._lock:
+            self._among_others = True
+            self._hide()
 
     def tick(self) -> None:
         """Show what there is to show; to be called ten times a second."""
         with self._lock:
-            news, self.board.news = self.board.news, []
+            board = self.board
+            # A table names the nodes that are tried again.
+            news = [*board.retries, *board.news] if self._screen is None else board.news
+            board.news, board.retries = [], []
         for line in news:
             self._say(line)
         if self._screen is not None:
@@ -108,7 +120,7 @@ class View:
                 return
             self._news = False
             try:
-                if self.board.shown:
+                if self.board.shown and not self._among_others:
                     screen.draw(self.board)
                 else:
                     screen.hide()
@@ -123,12 +135,15 @@ class View:
         moment = time.monotonic()
         with self._lock:
             board = self.board
-            if not board.shown or self._printing:
+            if not board.shown or self._among_others or self._printing:
                 return
-            step = f"{board.run} {board.step}"
-            if step == self._step and not again and moment < self._next:
+            step = f"{board.run} {'' if board.early else board.step}"
+            begins = step != self._step
+            if not (begins or again or moment >= self._next):
                 return
             self._step, self._next = step, moment + _LINES
+            if begins and board.early:
+                return
             now = time.time()
             words = {group: board.line(group, now) for group in board.groups}
             lines = [

@@ -20,6 +20,7 @@ import time
 import typing as t
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils import private
+from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import printable
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import (
     Event,
     EventGroup,
@@ -67,6 +68,65 @@ def kernel_address(address: str) -> str:
     return "\0" + address[1:] if address.startswith("@") else address
 
 
+class Outlet:
+    """Sends lines to a datagram socket, without waiting: it keeps those for which there is no room yet.
+
+    :param address: that of the socket; an empty one sends nothing.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        #: Whether nobody was found there; somebody may come later.
+        self.deserted = not address
+        self._socket: socket.socket | None = None
+        self._waiting: collections.deque[bytes] = collections.deque(maxlen=_WAITING)
+
+    def put(self, line: bytes) -> None:
+        """Send a line, now or with a later one."""
+        if self._address:
+            self._waiting.append(line)
+            self.flush()
+
+    def deliver(self, line: bytes) -> bool:
+        """Send a line now or not at all; return whether it was sent. Those that wait come first."""
+        self.flush()
+        return not self._waiting and self._send(line) == "sent"
+
+    def flush(self) -> None:
+        """Send what waits, as far as there is room."""
+        while self._waiting and self._send(self._waiting[0]) != "full":
+            self._waiting.popleft()
+
+    def close(self) -> None:
+        """Give back the socket."""
+        self.flush()
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+
+    def _send(self, line: bytes) -> t.Literal["sent", "full", "lost"]:
+        """Send one datagram; ``full`` is one that may be taken later."""
+        if not self._address:
+            return "lost"
+        try:
+            if self._socket is None:
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+                self._socket.setblocking(False)
+                # As large as the system allows, for reports of hundreds of failed nodes.
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            self._socket.sendto(line, kernel_address(self._address))
+        except BlockingIOError:
+            return "full"
+        except OSError as error:
+            self.deserted = self.deserted or error.errno != errno.EMSGSIZE
+            return "lost"
+        except ValueError:
+            # No address at all, such as one with a NUL in it.
+            self._address, self.deserted = "", True
+            return "lost"
+        return "sent"
+
+
 class Events:
     """Tells what happens in one run; a process of ansible-playbook has one for each task.
 
@@ -78,55 +138,48 @@ class Events:
         self._run = run
         self._path = os.path.join(folder, FILE) if folder else ""
         self._file: int | None = None
-        self._socket: socket.socket | None = None
-        self._address = os.environ.get(ADDRESS, "")
+        address = os.environ.get(ADDRESS, "")
+        self._outlet = Outlet(address)
         # Those who tell are children of ansible-playbook.
-        self._shows = shown_by(self._address, os.getppid())
-        self._waiting: collections.deque[bytes] = collections.deque(maxlen=_WAITING)
+        self._shows = shown_by(address, os.getppid())
 
     @property
     def live(self) -> bool:
         """Whether somebody shows to the user what is told here, as long as that is heard."""
-        return self._shows == "live"
+        return self._shows == "live" and not self._outlet.deserted
 
     def emit(self, event: EventName, **fields: t.Any) -> Event:
         """Tell that something has happened; what is None is left out. Return what was told."""
         told = self._make(event, fields)
         line = _line(told)
         self._keep(line)
-        if self._address:
-            self._waiting.append(line)
-            self.flush()
+        self._outlet.put(line)
         return told
 
     def report(self, lines: t.Sequence[str], outcomes: t.Mapping[str, str | None]) -> bool:
         """Tell the report of the run; return whether a callback has it, which shows it in the end."""
         line = _line(self._make("report", {"lines": list(lines), "outcomes": dict(outcomes)}))
         self._keep(line)
-        self.flush()
         # What waits here might never arrive, and a report must be seen.
-        heard = not self._waiting and self._send(line) == "sent"
-        return heard and self._shows is not None
+        return self._outlet.deliver(line) and self._shows is not None
 
     def flush(self) -> None:
         """Send what the listener had no room for before."""
-        while self._waiting and self._send(self._waiting[0]) != "full":
-            self._waiting.popleft()
+        self._outlet.flush()
 
     def close(self) -> None:
         """Give back what is open."""
-        self.flush()
+        self._outlet.close()
         if self._file is not None:
             os.close(self._file)
-        if self._socket is not None:
-            self._socket.close()
-        self._file = self._socket = None
+        self._file = None
 
     def _make(self, event: EventName, fields: t.Mapping[str, t.Any]) -> Event:
         told = {"v": VERSION, "at": round(time.time(), 3), "run": self._run, "event": event}
         told.update({key: value for key, value in fields.items() if value is not None})
         if "msg" in told:
-            told["msg"] = str(told["msg"])[:_WORDS]
+            # What nodes and services say may hold anything, and is shown on terminals.
+            told["msg"] = printable(str(told["msg"])[:_WORDS])
         return t.cast(Event, told)
 
     def _keep(self, line: bytes) -> None:
@@ -144,30 +197,6 @@ class Events:
                 whole = False
             if not whole:
                 os.ftruncate(self._file, before)
-
-    def _send(self, line: bytes) -> t.Literal["sent", "full", "lost"]:
-        """Send one datagram; ``full`` is one that may be taken later."""
-        if not self._address:
-            return "lost"
-        try:
-            if self._socket is None:
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-                self._socket.setblocking(False)
-                # As large as the system allows, for reports of hundreds of failed nodes.
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-            self._socket.sendto(line, kernel_address(self._address))
-        except BlockingIOError:
-            return "full"
-        except OSError as error:
-            if error.errno != errno.EMSGSIZE:
-                # Nobody is there (any more): what happens is shown by those who tell it.
-                self._shows = None
-            return "lost"
-        except ValueError:
-            # No address at all, such as one with a NUL in it.
-            self._address, self._shows = "", None
-            return "lost"
-        return "sent"
 
 
 def _line(event: Event) -> bytes:

@@ -9,6 +9,7 @@ import collections
 import time
 import typing as t
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import printable
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.events import Events
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Event, NodeState
 
@@ -26,7 +27,7 @@ def line_of(event: Event) -> str:
     parts = [event["node"], event.get("state"), event.get("cause"), event.get("msg")]
     if event["event"] == "attempt":
         parts = [event["node"], event.get("msg")]
-    return ": ".join(part for part in parts if part)
+    return printable(": ".join(part for part in parts if part))
 
 
 class Progress:

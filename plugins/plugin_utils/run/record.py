@@ -15,6 +15,7 @@ import typing as t
 from ansible_collections.orbit.imaging.plugins.module_utils import frisbee, outcome as outcomes
 from ansible_collections.orbit.imaging.plugins.module_utils.outcome import Outcome
 from ansible_collections.orbit.imaging.plugins.plugin_utils import private
+from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import printable
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import quorum
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import (
     Answer,
@@ -331,5 +332,5 @@ def culprits(record: Record) -> dict[str, str]:
 
 
 def first_line(text: str) -> str:
-    """Return the first line of an evidence."""
-    return text.splitlines()[0] if text else "no evidence"
+    """Return the first line of an evidence, fit for a terminal."""
+    return printable(text.splitlines()[0]) if text else "no evidence"

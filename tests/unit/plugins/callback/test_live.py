@@ -114,6 +114,24 @@ def test_ours_that_go_well_say_nothing(play):
     assert play(OURS)[:2] == (0, "")
 
 
+def test_ansible_checks_the_arguments_of_our_role_without_a_word(play, tmp_path):
+    """The task is Ansible's own, and stands where the role is named."""
+    named = "\n".join(
+        f"- {{hosts: all, gather_facts: false, {how}}}"
+        for how in (
+            "roles: [{role: orbit.imaging.testbed, when: false}]",
+            "tasks: [{import_role: {name: orbit.imaging.testbed}, when: false}]",
+        )
+    )
+    assert play(named)[:2] == (0, "")
+    (tmp_path / "roles" / "theirs" / "tasks").mkdir(parents=True)
+    (tmp_path / "roles" / "theirs" / "tasks" / "main.yml").write_text("[]")
+    (tmp_path / "roles" / "theirs" / "meta").mkdir()
+    specs = "argument_specs: {main: {short_description: Theirs, options: {}}}"
+    (tmp_path / "roles" / "theirs" / "meta" / "argument_specs.yml").write_text(specs)
+    assert "Validating arguments" in play("- {hosts: all, gather_facts: false, roles: [theirs]}")[1]
+
+
 def test_ours_beside_those_of_others(play):
     status, said, _errors = play(OURS + OTHERS)
     assert status == 0
@@ -144,3 +162,18 @@ def test_verbose_brings_all_back(play):
 def test_other_callbacks_work_beside_the_report(play, callback):
     status, _said, errors = play(OURS, callback=callback, ANSIBLE_CALLBACKS_ENABLED="orbit.imaging.report")
     assert status == 0, errors
+
+
+def test_nothing_is_drawn_over_a_question():
+    """A run that did not come to its report would be shown for ever."""
+
+    class View:
+        left = 0
+
+        def leave(self):
+            self.left += 1
+
+    callback = live.CallbackModule()
+    callback._view = View()
+    callback.v2_playbook_on_vars_prompt("name", prompt="Which one?")
+    assert callback._view.left == 1

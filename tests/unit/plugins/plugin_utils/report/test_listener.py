@@ -15,6 +15,7 @@ import threading
 
 import pytest
 
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report.board import Board
 from ansible_collections.orbit.imaging.plugins.plugin_utils.report.listener import Listener
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import events
 
@@ -64,6 +65,44 @@ def test_who_listened_before_goes_on_hearing(environment, tmp_path):
         with pytest.raises(BlockingIOError):
             former.recv(1000)
         assert os.environ[events.ADDRESS] == str(tmp_path / "socket")
+
+
+def test_who_listened_before_may_be_slow(environment, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as former:
+        former.bind(str(tmp_path / "socket"))
+        former.settimeout(60)
+        environment.setenv(events.ADDRESS, str(tmp_path / "socket"))
+        last = threading.Event()
+        listener = Listener("live", lambda event: event["attempt"] == 999 and last.set(), pause=0.01)
+        listener.start()
+        told = events.Events("r1", None)
+        for number in range(1000):
+            told.emit("attempt", attempt=number)
+        while not last.is_set():
+            told.flush()
+        found = [json.loads(former.recv(1000))["attempt"] for _number in range(1000)]
+        assert found == list(range(1000))
+        told.close()
+        listener.close()
+
+
+@pytest.mark.parametrize("odd", [{"event": "node"}, {"event": ["node"]}, {"event": "run", "run": 1}])
+def test_what_is_no_event_ends_nothing(environment, odd):
+    heard, news = [], threading.Event()
+    board = Board()
+
+    def hear(event):
+        board.hear(event)
+        heard.append(event)
+        news.set()
+
+    listener = Listener("live", hear)
+    listener.start()
+    send(os.environ[events.ADDRESS], json.dumps({"v": 1, "run": "", **odd}).encode())
+    send(os.environ[events.ADDRESS], b'{"v": 1, "event": "step", "run": "", "state": "ended"}')
+    assert news.wait(60)
+    listener.close()
+    assert [event["event"] for event in heard] == ["step"]
 
 
 PROGRAM = """\

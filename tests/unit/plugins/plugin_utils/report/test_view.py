@@ -20,7 +20,7 @@ def event(kind, at=0.0, **fields):
     return {"v": 1, "at": BEGAN + at, "run": "r1", "event": kind, **fields}
 
 
-def board_of(columns, rows, groups=2, *, coordinates=True, step="client"):
+def board_of(columns, rows, groups=2, *, coordinates=True, step="client", **about):
     """A run of a grid of nodes whose rows are dealt out to the groups."""
     board = Board()
     nodes = [
@@ -34,7 +34,7 @@ def board_of(columns, rows, groups=2, *, coordinates=True, step="client"):
         for x in range(1, columns + 1)
     ]
     said = [{"group": f"group{g}", "image": f"image{g}.ndz"} for g in range(groups)]
-    board.hear(event("run", nodes=nodes, groups=said))
+    board.hear(event("run", nodes=nodes, groups=said, **about))
     board.hear(event("step", 1.0, step=step, state="began"))
     return board
 
@@ -87,13 +87,121 @@ def test_bars_rates_and_times():
     line = next(line for line in draw(board, 80, 23) if line.startswith("group1"))
     assert "40 %" in line
     assert "12.0 MB/s" in line
-    assert "15 s left" in line
+    assert "23 s left" in line
     assert "━" in line
     assert "─" in line
     assert "▶2" in line
     assert board.lines(BEGAN + 11)[1] == (
-        "[  11.0 s]  group1  image1.ndz: client: 2 imaging, 40 %, 12.0 MB/s, 15 s left"
+        "[  11.0 s]  group1  image1.ndz: client: 2 imaging, 40 %, 12.0 MB/s, 23 s left"
     )
+
+
+def test_time_is_left_as_long_as_a_node_is_written():
+    """It ends with the last node that is written now; nobody knows when one that boots will be."""
+    board = board_of(1, 3, 1)
+    for y in (1, 2):
+        board.hear(event("node", 1.0, node=f"node1-{y}", state="imaging"))
+        board.hear(event("progress", 3.0, node=f"node1-{y}", percent=40))
+    assert board.seconds_left("group0", BEGAN + 5.0) == 6.0
+    for y in (1, 2):
+        board.hear(event("node", 7.0, node=f"node1-{y}", state="imaged"))
+    assert board.percent("group0") == 66
+    assert board.seconds_left("group0", BEGAN + 30.0) is None
+    # One that comes late is as fast as it is itself, and another attempt begins anew.
+    for began, attempt in ((31.0, 2), (91.0, 3)):
+        board.hear(event("attempt", began - 1.0, node="node1-3", attempt=attempt, cause="no_boot"))
+        assert board.seconds_left("group0", BEGAN + began) is None
+        board.hear(event("node", began, node="node1-3", state="imaging"))
+        board.hear(event("progress", began + 2.0, node="node1-3", percent=50))
+        assert board.seconds_left("group0", BEGAN + began + 4.0) == 4.0
+
+
+def test_a_rate_is_what_a_node_writes_on_average():
+    """Disks are written in bursts: at most moments most of the nodes write only their messages."""
+    board = board_of(4, 1, 1)
+    for x, rate in ((1, 40), (2, 0), (3, 40), (4, 8_000_000)):
+        board.hear(event("node", 1.0, node=f"node{x}-1", state="imaging"))
+        board.hear(event("progress", 3.0, node=f"node{x}-1", percent=10, rate=rate))
+    assert board.rate("group0") == pytest.approx(2_000_020)
+    assert "2.0 MB/s" in draw(board, 80, 23)[1]
+    board.hear(event("progress", 3.0, node="node4-1", percent=10, rate=40))
+    assert "MB/s" not in draw(board, 80, 23)[1]
+
+
+def test_in_check_mode_nothing_happens():
+    board = board_of(2, 1, 1, check=True)
+    assert board.counts("group0") == {"waiting": 2}
+    assert draw(board, 80, 23)[0].startswith("client (check mode)")
+    board.hear(event("step", 2.0, step="unlink", state="began"))
+    assert board.percent("group0") == 0
+    assert board.line("group0", BEGAN + 3.0) == "image0.ndz: unlink (check mode): 2 waiting"
+
+
+def test_the_clock_is_that_of_what_is_named():
+    """Also of tasks that are no steps, such as the one that releases the nodes."""
+    view = views.View([].append)
+    view.board = board_of(2, 1, 1, step="proof")
+    before = view.board.step_began
+    view.entitle("Release the nodes")
+    assert view.board.step_began > before
+    view.hear(event("step", 5.0, step="unlink", state="began"))
+    assert draw(view.board, 80, 23, at=7.0)[0].startswith("Release the nodes    2 s")
+
+
+def test_a_service_that_is_silent_is_waited_for_in_sight():
+    board = board_of(2, 1, 1, step="images")
+    assert board.shown
+    assert draw(board, 80, 23)[0].startswith("images    10 s")
+
+
+@pytest.mark.parametrize("step", ["images", "known", "linkable"])
+def test_no_line_of_what_comes_before_a_node_is_touched(step):
+    said = []
+    view = views.View(said.append)
+    view.board = board_of(2, 1, 1, step=step)
+    view.tick()
+    view.tick()
+    assert said == []
+    view.hear(event("step", 2.0, step="link", state="began"))
+    view.tick()
+    assert len(said) == 1
+
+
+def test_a_narrow_terminal_counts_all_the_same():
+    board = board_of(4, 2)
+    for x in (1, 2):
+        board.hear(event("node", 1.0, node=f"node{x}-1", state="imaging"))
+        board.hear(event("progress", 5.0, node=f"node{x}-1", percent=50, rate=12_000_000))
+    line = next(line for line in draw(board, 40, 23) if line.startswith("group1"))
+    assert "○2 ▶2" in line
+    assert "25 %" in line
+
+
+def test_nobody_sees_a_run_among_the_tasks_of_others():
+    """Such a task may ask a question, or be slow itself."""
+    screen = Screen()
+    view = views.View([].append, screen)
+    view.board = board_of(2, 1, 1)
+    view.tick()
+    view.leave()
+    assert screen.done == ["draw", "hide"]
+    view.tick()
+    assert screen.done == ["draw", "hide"]
+    view.entitle("Remove the links")
+    # Pictures are drawn ten times a second at most.
+    while screen.done[-1] != "draw":
+        view.tick()
+
+
+def test_another_attempt_is_a_line_where_there_is_no_table():
+    for screen in (None, Screen()):
+        said = []
+        view = views.View(said.append, screen)
+        view.board = board_of(2, 1, 1)
+        words = "try 2 of 3 after no_boot: no answer"
+        view.hear(event("attempt", 4.0, node="node1-1", attempt=2, cause="no_boot", msg=words))
+        view.tick()
+        assert [f"[   4.0 s]  node1-1: {words}" in said] == [screen is None]
 
 
 def test_slow_nodes_are_named():

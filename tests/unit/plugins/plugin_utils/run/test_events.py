@@ -56,6 +56,15 @@ def test_file_and_listener_get_the_same(tmp_path, listener):
     assert stat.S_IMODE((tmp_path / events.FILE).stat().st_mode) == 0o600
 
 
+def test_words_of_nodes_are_one_line_of_text(tmp_path):
+    """They are shown on terminals, which must not obey them."""
+    told = events.Events("r1", str(tmp_path))
+    event = told.emit("node", node="node1-1", state="failed", cause="no_boot", msg="a\x1b[2Jb\nc\x9bd é")
+    told.close()
+    assert event["msg"] == "a [2Jb c d é"
+    assert kept(tmp_path)[0]["msg"] == event["msg"]
+
+
 @pytest.mark.parametrize(
     "address", ["", "/nonexistent/socket", "@nobody-listens-here", "a\x7fb" * 100, "/dev/null"]
 )

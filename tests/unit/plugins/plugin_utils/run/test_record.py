@@ -170,3 +170,10 @@ def test_a_service_that_says_yes_to_all_leaves_no_mistake():
     power = [{"item": item, "nodes": [{"name": "n", "state": "unknown", "raw": "UNKNOWN"}]}]
     links = [{"item": item, "nodes": [{"name": "n", "ok": True}]}]
     assert errors(images, power, links) == []
+
+
+@pytest.mark.parametrize(
+    ("evidence", "line"), [("", "no evidence"), ("a\x1b[2Jb\x9b é\nmore", "a [2Jb  é"), ("one", "one")]
+)
+def test_the_first_line_of_an_evidence_cannot_control_a_terminal(evidence, line):
+    assert records.first_line(evidence) == line
