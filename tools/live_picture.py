@@ -31,7 +31,8 @@ def main() -> None:
     for event in events:
         if event["at"] <= now:
             board.hear(event)
-    board.entitle(TITLES.get(board.step, board.step), now)
+            if event["event"] == "step" and event["state"] == "began":
+                board.entitle(TITLES.get(event["step"], event["step"]), event["at"])
     console = Console(record=True, width=80, height=23, force_terminal=True, file=io.StringIO())
     console.print(screen.picture(board, 79, 23, now))
     svg = console.export_svg(title="ansible-playbook -i lab.orbit.yml orbit.imaging.image")
