@@ -48,6 +48,8 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.report.view import V
 _COLLECTION = pathlib.Path(__file__).resolve().parents[2]
 _FOLDERS = tuple(f"{_COLLECTION / name}{os.sep}" for name in ("playbooks", "roles"))
 _ACTIONS = "orbit.imaging."
+# What people set CI to when they mean that there is none.
+_NO = ("", "0", "false", "no")
 
 
 class CallbackModule(Default):
@@ -290,7 +292,9 @@ def _stands_in_ours(thing: t.Any) -> bool:
 
 def _is_terminal() -> bool:
     """Whether a table can be drawn: where somebody looks at it, and nobody is asked questions meanwhile."""
-    if os.environ.get("TERM", "dumb") in ("", "dumb") or os.environ.get("CI") or context.CLIARGS.get("step"):
+    if os.environ.get("TERM", "dumb") in ("", "dumb") or context.CLIARGS.get("step"):
+        return False
+    if os.environ.get("CI", "").lower() not in _NO:
         return False
     # ansible-runner, and AWX with it, gives a terminal at which nobody looks.
     if "AWX_ISOLATED_DATA_DIR" in os.environ:

@@ -177,3 +177,26 @@ def test_nothing_is_drawn_over_a_question():
     callback._view = View()
     callback.v2_playbook_on_vars_prompt("name", prompt="Which one?")
     assert callback._view.left == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "drawn"),
+    [
+        ({}, True),
+        ({"TERM": "dumb"}, False),
+        ({"TERM": ""}, False),
+        ({"CI": "true"}, False),
+        ({"CI": "1"}, False),
+        ({"CI": "False"}, True),
+        ({"CI": ""}, True),
+        ({"AWX_ISOLATED_DATA_DIR": "/nowhere"}, False),
+    ],
+)
+def test_a_table_is_drawn_where_somebody_looks(monkeypatch, variables, drawn):
+    for name in ("CI", "AWX_ISOLATED_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", **variables}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(live.os, "isatty", lambda descriptor: True)
+    monkeypatch.setattr(live.context, "CLIARGS", {})
+    assert live._is_terminal() is drawn
