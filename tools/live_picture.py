@@ -3,6 +3,7 @@
 """Draw the live view of a run from its events, as docs/pictures/live.svg was.
 
 . .venv/bin/activate; python tools/live_picture.py RUN/events.jsonl SECONDS > docs/pictures/live.svg
+With "200 50" behind it, columns and lines of the terminal, docs/pictures/live-wide.svg.
 """
 
 import io
@@ -25,6 +26,7 @@ HEAD = """<!-- SPDX-FileCopyrightText: 2026 The orbit.imaging authors -->
 
 def main() -> None:
     path, seconds = sys.argv[1], float(sys.argv[2])
+    columns, lines = map(int, sys.argv[3:5] or (80, 24))
     events = [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
     board = boards.Board()
     now = events[0]["at"] + seconds
@@ -33,8 +35,8 @@ def main() -> None:
             board.hear(event)
             if event["event"] == "step" and event["state"] == "began":
                 board.entitle(TITLES.get(event["step"], event["step"]), event["at"])
-    console = Console(record=True, width=80, height=23, force_terminal=True, file=io.StringIO())
-    console.print(screen.picture(board, 79, 23, now))
+    console = Console(record=True, width=columns, height=lines - 1, force_terminal=True, file=io.StringIO())
+    console.print(screen.picture(board, columns - 1, lines - 1, now))
     svg = console.export_svg(title="ansible-playbook -i lab.orbit.yml orbit.imaging.image")
     # No font from outside, and no other reference.
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)

@@ -69,7 +69,7 @@ def _body(board: Board, width: int, height: int, now: float) -> list[Text]:
     if picture and len(board.groups) + len(picture) <= height:
         rows = _groups(board, width, now)
         if width - across - 2 >= _NAMES:
-            return rows + _beside(picture, _troubles(board, len(picture)))
+            return rows + _beside(picture, _troubles(board, height - len(rows)))
         rows += picture
         return rows + _troubles(board, height - len(rows))
     if picture and width - across - 2 >= _GROUPS:

@@ -204,6 +204,16 @@ def test_another_attempt_is_a_line_where_there_is_no_table():
         assert [f"[   4.0 s]  node1-1: {words}" in said] == [screen is None]
 
 
+def test_nodes_in_trouble_are_named_as_far_as_there_is_room():
+    board = board_of(8, 5, 1)
+    for number in range(12):
+        name = list(board.nodes)[number]
+        board.hear(event("node", 9.0, node=name, state="failed", cause="no_boot", msg="nothing"))
+    named = [sum("no_boot" in row for row in draw(board, 80, height)) for height in (12, 40)]
+    assert named[0] < 12
+    assert named[1] == 12, "a high terminal has room below the grid"
+
+
 def test_slow_nodes_are_named():
     board = board_of(4, 1, 1)
     for x, percent in ((1, 80), (2, 90), (3, 10)):
