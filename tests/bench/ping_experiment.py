@@ -207,8 +207,8 @@ def main() -> None:
     """Run the rows that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", default="", help=f"numbers of rows, such as 1,2 (all {len(ROWS)})")
-    parser.add_argument("--budget", type=int, default=250 * (os.cpu_count() or 1), metavar="MBIT/S",
-                        help="what all cables together may carry (250 for each processor)")  # fmt: skip
+    parser.add_argument("--budget", type=int, default=100 * (os.cpu_count() or 1), metavar="MBIT/S",
+                        help="what all cables together may carry (100 for each processor)")  # fmt: skip
     parser.add_argument("--output", type=pathlib.Path, metavar="FILE", help="keep all numbers there, as JSON")
     options = parser.parse_args()
     numbers = [int(number) for number in options.rows.split(",") if number] or range(1, len(ROWS) + 1)

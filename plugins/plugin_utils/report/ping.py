@@ -140,6 +140,10 @@ def _rows(document: t.Mapping[str, t.Any]) -> list[tuple[str, t.Mapping[str, t.A
     ]
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def lines(document: t.Mapping[str, t.Any]) -> list[str]:
     """Return the experiment as a table, with what was sampled, and nodes of which something is to be said."""
     head = ("", "packets", "% lost", "min", "avg", "max", "mdev (ms)")
@@ -147,8 +151,8 @@ def lines(document: t.Mapping[str, t.Any]) -> list[str]:
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
     seconds = document["imaging_seconds"]
     said = [
-        f"Pings of {document['nodes']} nodes, {document['images']} images, one packet each "
-        f"{document['interval_seconds']:g} s; imaging took "
+        f"Pings of {_counted(document['nodes'], 'node')}, {_counted(document['images'], 'image')}, "
+        f"one packet each {document['interval_seconds']:g} s; imaging took "
         + ("no time: nothing was imaged" if seconds is None else f"{seconds:.1f} s"),
         *(
             "  ".join(
