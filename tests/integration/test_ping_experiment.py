@@ -64,13 +64,14 @@ def _pings_inside(testbed: Testbed) -> list[str]:
     return [line for line in done.stdout.splitlines() if line.startswith("ping ")]
 
 
-def test_two_nodes_two_images(shaped):
+def test_two_nodes_two_images_and_one_again(shaped):
+    off = play("-i", shaped.inventory(TWO_IMAGES), "playbooks/power.yml", "-e", "power=off")
+    assert off.status == 0, off.output
     played = _run(shaped)
     assert played.status == 0, played.output
     document = json.loads((played.folder / "ping.json").read_text())
     assert (document["nodes"], document["images"]) == (2, 2)
     assert document["imaging_seconds"] > 0
-    # Switched off before, as the testbed has just come up.
     idle, imaging, after = (document["phases"][phase] for phase in ("idle", "imaging", "after"))
     assert (idle["all"]["packets"], idle["all"]["lost_percent"]) == (10, 100.0)
     assert "idle: node1-1, node2-1: no answer" in played.output
@@ -85,9 +86,7 @@ def test_two_nodes_two_images(shaped):
     assert f'<bdi>imaging</bdi></td><td class="n">{imaging["all"]["packets"]}</td>' in text
     assert (played.folder / "result.json").exists()
     assert _pings_inside(shaped) == []
-
-
-def test_limit(shaped):
+    # And one of them again.
     played = _run(shaped, "--limit", "node2-1")
     assert played.status == 0, played.output
     document = json.loads((played.folder / "ping.json").read_text())
