@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import typing as t
 
@@ -13,7 +12,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action.normal import ActionModule as PlainAction
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
-from ansible_collections.orbit.imaging.plugins.plugin_utils.report import ping
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import ping, result as results
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
 
 
@@ -44,8 +43,7 @@ def _nodes(folder: str) -> list[dict[str, str]]:
 
 def _windows(folder: str) -> dict[str, list[float]]:
     try:
-        with open(os.path.join(folder, "result.json"), encoding="utf-8") as file:
-            return ping.windows(json.load(file))
+        return ping.windows(results.read(os.path.join(folder, "result.json")))
     except FileNotFoundError:
         # The run ended before its report: nothing was imaged, and the module says so of each node.
         return {}

@@ -14,7 +14,12 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.orbit.imaging.plugins.plugin_utils import private
 from ansible_collections.orbit.imaging.plugins.plugin_utils.plain import plain
-from ansible_collections.orbit.imaging.plugins.plugin_utils.report import page, ping, speech
+from ansible_collections.orbit.imaging.plugins.plugin_utils.report import (
+    page,
+    ping,
+    result as results,
+    speech,
+)
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run import record as records
 
 
@@ -46,8 +51,7 @@ class ActionModule(ActionBase):
             return result
         folder = arguments["run"]
         try:
-            with open(os.path.join(folder, "result.json"), encoding="utf-8") as file:
-                of_run = json.load(file)
+            of_run = results.read(os.path.join(folder, "result.json"))
             document = ping.make(of_run, {phase: arguments[phase] for phase in lists}, arguments["interval"])
             result["lines"] = ping.lines(document)
             for name, text in (

@@ -40,7 +40,6 @@ import typing as t
 from ansible import constants, context
 from ansible.plugins.callback.default import CallbackModule as Default
 
-from ansible_collections.orbit.imaging.plugins.plugin_utils.report import screen as screens
 from ansible_collections.orbit.imaging.plugins.plugin_utils.report.listener import Listener
 from ansible_collections.orbit.imaging.plugins.plugin_utils.report.view import View
 
@@ -80,18 +79,19 @@ class CallbackModule(Default):
         super().v2_playbook_on_start(playbook)
 
     def _listen(self) -> None:
-        terminal = _is_terminal()
-        lacks = terminal and not screens.HAS_RICH
+        screen, lacks = None, False
+        if _is_terminal():
+            # Here, as a run that nobody looks at needs no rich.
+            from ansible_collections.orbit.imaging.plugins.plugin_utils.report import screen as screens
+
+            lacks = not screens.HAS_RICH
+            if not lacks:
+                screen = screens.Screen(color=not constants.config.get_config_value("ANSIBLE_NOCOLOR"))
         if lacks:
             self._display.warning(
                 "orbit.imaging.live: the Python library rich is not installed, so the output is Ansible's "
                 "default one. Install it (pip install rich), or set stdout_callback = default."
             )
-        screen = (
-            screens.Screen(color=not constants.config.get_config_value("ANSIBLE_NOCOLOR"))
-            if terminal and not lacks
-            else None
-        )
         view = View(self._say, screen)
         # Without rich, tasks speak for themselves, and only the report is shown here.
         listener = Listener(

@@ -28,6 +28,7 @@ import markupsafe
 from ansible_collections.orbit.imaging.plugins.module_utils import outcome as outcomes
 from ansible_collections.orbit.imaging.plugins.plugin_utils import private
 from ansible_collections.orbit.imaging.plugins.plugin_utils.report import result
+from ansible_collections.orbit.imaging.plugins.plugin_utils.run import events as run_events
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.types import Record
 
 #: Name of the page in the folder of a run.
@@ -119,7 +120,7 @@ def write(record: Record, document: Document | None = None) -> str:
         document or result.make(record),
         places=places,
         sizes=sizes,
-        events=read_events(os.path.join(folder, "events.jsonl")),
+        events=read_events(os.path.join(folder, run_events.FILE)),
         pings=read_pings(os.path.join(folder, "ping.json")),
         notes=[f"The run had no guard {record['unguarded']}."] if record.get("unguarded") else [],
     )
@@ -149,9 +150,10 @@ def make(
     placed = {name: place for name, place in (places or {}).items() if None not in place}
     largest = max(LARGEST, LARGEST_PER_NODE * len(document["nodes"]))
     page = b""
+    story = _Story(document, placed, sizes or {}, events)
+    values = {**story.values(), "pings": _pings(pings), "notes": [shown(note) for note in notes]}
     for characters, tries in _DETAILS:
-        story = _Story(document, placed, sizes or {}, events, characters, tries)
-        page = render("page.html.j2", **story.values(), pings=_pings(pings), notes=[shown(n) for n in notes])
+        page = render("page.html.j2", **values, **story.details(characters, tries))
         if len(page) <= largest:
             break
     return page
@@ -324,14 +326,10 @@ class _Story:
         places: t.Mapping[str, tuple[t.Any, t.Any]],
         sizes: t.Mapping[str, int],
         events: t.Sequence[Event],
-        characters: int,
-        tries: int,
     ) -> None:
         self._document = document
         self._places = places
         self._sizes = sizes
-        self._characters = characters
-        self._tries = tries
         self._began = float(document["started_at"])
         self._seconds = max(0.001, float(document["ended_at"]) - self._began)
         self._nodes: dict[str, dict[str, t.Any]] = document["nodes"]
@@ -340,6 +338,7 @@ class _Story:
         self._bars = {name: self._spans(node) for name, node in self._nodes.items()}
 
     def values(self) -> dict[str, t.Any]:
+        """Return what a page shows however large it gets."""
         document = self._document
         written = sum(node["bytes_written"] or 0 for node in self._nodes.values())
         return {
@@ -362,9 +361,15 @@ class _Story:
             "counts": counted(node["outcome"] for node in self._nodes.values()),
             "kinds": _KINDS,
             "ticks": [f"{self._seconds * part / 4:.0f}" for part in range(5)],
-            "nodes": [self._node(name, node) for name, node in self._nodes.items()],
             "steps": [self._step(entry) for entry in document["timeline"]],
-            "evidence": [e for name, node in self._nodes.items() if (e := self._evidence(name, node))],
+        }
+
+    def details(self, characters: int, tries: int) -> dict[str, t.Any]:
+        """Return the nodes with so many of their last tries, and evidence of so many characters each."""
+        nodes = self._nodes.items()
+        return {
+            "nodes": [self._node(name, node, tries) for name, node in nodes],
+            "evidence": [e for name, node in nodes if (e := self._evidence(name, node, characters, tries))],
         }
 
     def _at(self, name: str, step: str, moment_of: str) -> float | None:
@@ -405,9 +410,9 @@ class _Story:
     def _scaled(self, value: float) -> str:
         return f"{value / self._seconds * 1000:.1f}".removesuffix(".0")
 
-    def _node(self, name: str, node: dict[str, t.Any]) -> dict[str, t.Any]:
+    def _node(self, name: str, node: dict[str, t.Any], tries: int) -> dict[str, t.Any]:
         spans = self._bars[name]
-        failed = [span for span in spans if span[0] == "x"][-self._tries :] if self._tries else []
+        failed = [span for span in spans if span[0] == "x"][-tries:] if tries else []
         spans = [span for span in spans if span[0] != "x" or span in failed]
         label = next((i for i, g in enumerate(self._document["groups"]) if name in g["nodes"]), 0)
         return {
@@ -420,7 +425,7 @@ class _Story:
             "seconds": f"{max((end for _k, _b, end, _c in spans), default=0.0):.1f}",
             "write": f"{sum(end - begin for kind, begin, end, _c in spans if kind == 'w'):.1f}",
             "tries": len(node["attempts"]),
-            "told": self._is_told(node),
+            "told": _is_told(node, tries),
             "bars": [
                 {
                     "kind": kind,
@@ -432,27 +437,26 @@ class _Story:
             ],
         }
 
-    def _is_told(self, node: dict[str, t.Any]) -> bool:
-        return bool(self._tries) and (node["outcome"] != outcomes.IMAGED or len(node["attempts"]) > 1)
-
-    def _evidence(self, name: str, node: dict[str, t.Any]) -> dict[str, t.Any] | None:
-        if not self._is_told(node):
+    def _evidence(
+        self, name: str, node: dict[str, t.Any], characters: int, tries: int
+    ) -> dict[str, t.Any] | None:
+        if not _is_told(node, tries):
             return None
         first, _newline, rest = (node["evidence"] or "").partition("\n")
-        tries = [
+        attempts = [
             {
                 "number": attempt["number"],
                 "words": shown(
                     f"{attempt['power']}: {attempt['cause'] or 'good'}"
                     + (f": {(attempt['evidence'] or '').partition(chr(10))[0]}" if attempt["cause"] else ""),
-                    max(40, self._characters // 4),
+                    max(40, characters // 4),
                 ),
             }
-            for attempt in node["attempts"][-self._tries :]
+            for attempt in node["attempts"][-tries:]
         ]
         rest = rest.strip("\n")
-        text = shown(rest, self._characters) if self._characters else ""
-        if len(rest) > self._characters:
+        text = shown(rest, characters) if characters else ""
+        if len(rest) > characters:
             text += "\n(cut; all of it is in result.json)"
         failed = node["outcome"] != outcomes.IMAGED
         return {
@@ -461,9 +465,9 @@ class _Story:
             "outcome": node["outcome"],
             "sign": sign_of(node["outcome"]),
             "failed": failed,
-            "first": shown(first, max(60, min(200, self._characters))),
-            "hint": outcomes.OUTCOMES.get(node["outcome"], "") if failed and self._characters else "",
-            "tries": tries if len(tries) > 1 else [],
+            "first": shown(first, max(60, min(200, characters))),
+            "hint": outcomes.OUTCOMES.get(node["outcome"], "") if failed and characters else "",
+            "tries": attempts if len(attempts) > 1 else [],
             "text": text,
         }
 
@@ -688,6 +692,10 @@ class _Story:
             "x": x,
             "y": y,
         }
+
+
+def _is_told(node: dict[str, t.Any], tries: int) -> bool:
+    return bool(tries) and (node["outcome"] != outcomes.IMAGED or len(node["attempts"]) > 1)
 
 
 def _amount(number: float) -> str:

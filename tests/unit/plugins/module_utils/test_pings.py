@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import shutil
 import time
 
 import pytest
@@ -15,22 +14,11 @@ import pytest
 from ansible_collections.orbit.imaging.plugins.module_utils import pings
 from ansible_collections.orbit.imaging.plugins.module_utils.ping import PingError
 
-HOME = "127.0.0.1"
-NODES = [{"name": "node1-1", "address": HOME}, {"name": "node1-2", "address": "127.0.0.2"}]
+from ..pingkit import NODES, needs_ping, script
+from ..processkit import has_ended
+
 # Enough for any machine; nothing waits for it where all goes well.
 AGES = 180.0
-
-
-def _needs_ping():
-    if shutil.which("ping") is None:
-        pytest.skip("there is no ping here (Debian: iputils-ping)")
-
-
-def _script(folder, text):
-    path = folder / "ping"
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return [str(path)]
 
 
 def _await(what, words):
@@ -38,13 +26,6 @@ def _await(what, words):
     while not what():
         assert time.monotonic() < end, words
         time.sleep(0.01)
-
-
-def _ended(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def _running(folder):
@@ -62,7 +43,7 @@ def _running(folder):
 
 
 def test_started_and_stopped_within_windows():
-    _needs_ping()
+    needs_ping()
     began = time.time()
     folder = pings.start(["ping"], NODES, 0.01, 3600)
     try:
@@ -76,32 +57,32 @@ def test_started_and_stopped_within_windows():
     assert first["received"] >= 5
     assert (second["packets"], second["msg"]) == (0, "no window to sample")
     assert not os.path.exists(folder)
-    assert all(map(_ended, pids))
+    assert all(map(has_ended, pids))
 
 
 def test_pings_that_nobody_stops_end_by_themselves():
-    _needs_ping()
+    needs_ping()
     folder = pings.start(["ping"], NODES, 0.01, 0.05)
     pids = _running(folder)
-    _await(lambda: all(map(_ended, pids)), "they ping on")
+    assert all(map(has_ended, pids)), "they ping on"
     assert [node["name"] for node in pings.stop(folder, {})] == ["node1-1", "node1-2"]
 
 
 def test_a_ping_that_does_not_end_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(pings, "_STOP_PATIENCE", 0.2)
-    folder = pings.start(_script(tmp_path, "trap '' INT; while :; do sleep 0.1; done"), NODES[:1], 0.2, 60)
+    folder = pings.start(script(tmp_path, "trap '' INT; while :; do sleep 0.1; done"), NODES[:1], 0.2, 60)
     pids = _running(folder)
     assert pids
     (node,) = pings.stop(folder, {})
     assert node["packets"] == 0
     assert node["msg"]
-    _await(lambda: all(map(_ended, pids)), "it still runs")
+    assert all(map(has_ended, pids)), "it still runs"
 
 
 def test_a_measurement_that_does_not_end_is_ended(tmp_path, monkeypatch):
     for name in ("_PATIENCE", "_STOP_PATIENCE"):
         monkeypatch.setattr(pings, name, 0.1)
-    command = _script(tmp_path, f"echo $$ >{tmp_path}/pid; trap '' INT; while :; do sleep 0.1; done")
+    command = script(tmp_path, f"echo $$ >{tmp_path}/pid; trap '' INT; while :; do sleep 0.1; done")
     (node,) = pings.measure(command, NODES[:1], 0.01, 1)
     assert node["packets"] == 0
     assert node["msg"]

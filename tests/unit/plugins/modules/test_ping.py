@@ -5,32 +5,16 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from ansible_collections.orbit.imaging.plugins.modules import ping
 
 from ..httpkit import run_module
-
-HOME = "127.0.0.1"
-NODES = [{"name": "node1-1", "address": HOME}, {"name": "node1-2", "address": "127.0.0.2"}]
-
-
-def _needs_ping():
-    if shutil.which("ping") is None:
-        pytest.skip("there is no ping here (Debian: iputils-ping)")
-
-
-def _script(folder, text):
-    path = folder / "ping"
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return [str(path)]
+from ..pingkit import NODES, needs_ping, script
 
 
 def test_measured():
-    _needs_ping()
+    needs_ping()
     ended = run_module(ping.main, {"nodes": NODES, "interval": 0.01, "count": 5})
     assert not ended.failed
     assert ended.results["changed"] is False
@@ -41,7 +25,7 @@ def test_measured():
 
 
 def test_started_and_stopped(tmp_path):
-    command = _script(tmp_path, "exec sleep 1000")
+    command = script(tmp_path, "exec sleep 1000")
     started = run_module(ping.main, {"state": "started", "nodes": NODES, "command": command})
     assert started.results["changed"] is True
     options = {"state": "stopped", "folder": started.results["folder"], "windows": {"node1-1": [1, 2]}}
@@ -57,7 +41,7 @@ def test_check_mode_starts_and_ends_nothing(state, tmp_path):
     options = {
         "state": state,
         "nodes": NODES,
-        "command": _script(tmp_path, f"echo x >>{asked}"),
+        "command": script(tmp_path, f"echo x >>{asked}"),
         "folder": str(tmp_path),
         "_ansible_check_mode": True,
     }
@@ -89,7 +73,7 @@ def test_what_cannot_be_right_is_refused(options, words):
 
 @pytest.mark.parametrize("text", ["echo nonsense", "exit 3", "echo 'ping: permission denied' >&2; exit 2"])
 def test_a_program_that_says_something_else_is_no_measurement(tmp_path, text):
-    ended = run_module(ping.main, {"nodes": NODES[:1], "command": _script(tmp_path, text)})
+    ended = run_module(ping.main, {"nodes": NODES[:1], "command": script(tmp_path, text)})
     (node,) = ended.results["nodes"]
     assert (node["packets"], node["received"]) == (0, 0)
     assert node["msg"]

@@ -8,24 +8,8 @@ import time
 
 import pytest
 
+from ...processkit import has_ended
 from . import fleetkit
-
-
-def alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as stream:
-            return stream.read().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def has_ended(pid):
-    """Whether a process ends: one that was killed does so when the system lets it run again."""
-    deadline = time.monotonic() + 180
-    while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not alive(pid)
-
 
 SHELLS = [
     pytest.param([shell] if not applet else [*shell], id=name)

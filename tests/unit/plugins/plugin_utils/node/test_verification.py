@@ -21,8 +21,9 @@ from ansible_collections.orbit.imaging.plugins.plugin_utils.node.resets import R
 from ansible_collections.orbit.imaging.plugins.plugin_utils.run.progress import Progress
 
 from ...manifestkit import DIGEST, make
+from ...processkit import alive, has_ended
 from . import fleetkit
-from .test_fleet import SHELLS, alive, has_ended
+from .test_fleet import SHELLS
 
 # A client that checks what it does; with "cannot" in its folder, one that only says that it can.
 CHECKING = """\
